@@ -1,0 +1,1 @@
+"""Loops: equations become a plan, and the plan becomes readable Numba source."""

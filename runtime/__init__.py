@@ -1,0 +1,1 @@
+"""Time: kernels run in parallel loops and train on data."""

@@ -1,0 +1,1 @@
+"""Mathematics: a model becomes equations, derived gradients, and printed formulas."""

@@ -1,0 +1,111 @@
+"""Is a program well formed? The checker of the language in `language.py`; every pass ends with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import sympy as sp
+from sympy.core.function import AppliedUndef
+from sympy.logic.boolalg import BooleanAtom, BooleanFunction
+
+from .errors import SpecError, nearest
+from .functions import CONTRACTIONS, expm1, log1p, sigmoid, softplus
+from .language import Equation, Index, Program, Tensor, is_index, name_of, where_of
+
+ELEMENTARY = (
+    sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.sinh, sp.cosh, sp.tanh, sp.asin, sp.acos, sp.atan, sp.asinh,
+    sp.acosh, sp.atanh, sp.erf, sp.erfc, sp.Abs, sp.sign, sp.floor, sp.ceiling, expm1, log1p, sigmoid, softplus,
+)  # fmt: skip
+STRUCTURE = (
+    sp.Add, sp.Mul, sp.Pow, sp.Piecewise, sp.functions.elementary.piecewise.ExprCondPair, sp.KroneckerDelta,
+    sp.Number, sp.NumberSymbol, sp.Symbol, sp.core.relational.Relational, BooleanFunction, BooleanAtom,
+)  # fmt: skip
+
+
+def check(program: Program) -> Program:
+    """Return the program, or raise `SpecError` naming the equation, what stands there and the rule that it breaks.
+
+    Rules: a name is assigned once and not also given; everything read is given or assigned before; a read has as many
+    indices as its tensor; every index is bound, by the left side or by a contraction; the same index has one extent;
+    at most one contraction an equation; functions from the language only; all outputs exist.
+    """
+    known: dict[str, Tensor] = {}
+    for tensor in program.tensors:
+        _require(tensor.name not in known, tensor.name, f"'{tensor.name}' is declared twice", "give it another name")
+        known[tensor.name] = tensor
+    for equation in program.equations:
+        place = f"equation of '{equation.name}'"
+        _require(equation.name not in known, place, f"'{equation.name}' has a value already", "assign a new name")
+        _check_expression(equation, known, place)
+        known[equation.name] = equation.tensor
+    for name in program.outputs:
+        _require(name in known, "outputs", f"'{name}' is not computed", nearest(name, known))
+    return program
+
+
+def _require(condition: bool, place: str, problem: str, advice: str) -> None:
+    if not condition:
+        raise SpecError(f"{place}: {problem}; {advice}")
+
+
+def _check_expression(equation: Equation, known: dict[str, Tensor], place: str) -> None:
+    names = [i.name for i in equation.indices]
+    _require(len(set(names)) == len(names), place, f"an index stands twice in [{','.join(names)}]", "name each once")
+    contractions = [e for e in sp.preorder_traversal(equation.expr) if isinstance(e, CONTRACTIONS)]
+    _require(
+        len(contractions) <= 1,
+        place,
+        f"{len(contractions)} sums or maxima in one equation",
+        "give each an equation of its own",
+    )
+    bound = {i.symbol: i.extent for i in equation.indices}
+    for contraction in contractions:
+        for symbol, low, high in contraction.limits:
+            _require(symbol not in bound, place, f"index '{symbol}' is bound twice", "rename the inner one")
+            _require(low == 0, place, f"index '{symbol}' starts at {low}", "let indices start at 0")
+            bound[symbol] = high + 1
+    _check_nodes(equation.expr, bound, known, place)
+
+
+def _check_nodes(expr: sp.Basic, bound: dict[sp.Symbol, sp.Expr], known: dict[str, Tensor], place: str) -> None:
+    for node in _nodes(expr):
+        if isinstance(node, sp.Indexed) or (isinstance(node, sp.Symbol) and not node.is_integer):
+            _check_read(node, known, place)
+        elif is_index(node) and node not in bound and not node.is_positive:
+            _require(False, place, f"index '{node}' is not bound", "put it on the left side or under a sum")
+        elif not isinstance(node, (*STRUCTURE, *ELEMENTARY, *CONTRACTIONS, sp.Tuple)) or isinstance(node, AppliedUndef):
+            _require(False, place, f"'{node}' is not in the language", "use the elementary functions")
+        elif node in (sp.nan, sp.zoo, sp.oo, -sp.oo):
+            _require(False, place, f"a constant is not finite: {node}", "look for a division by zero")
+
+
+def _nodes(expr: sp.Basic) -> Iterator[sp.Basic]:
+    """All nodes; not the base and label inside an `Indexed`, and not the limits' own bookkeeping."""
+    yield expr
+    if isinstance(expr, sp.Indexed):
+        for position in expr.indices:
+            yield from _nodes(position)
+    elif isinstance(expr, CONTRACTIONS):
+        yield from _nodes(expr.function)
+    else:
+        for argument in expr.args:
+            yield from _nodes(argument)
+
+
+def _check_read(read: sp.Expr, known: dict[str, Tensor], place: str) -> None:
+    name, where = name_of(read), where_of(read)
+    _require(name in known, place, f"'{name}' has no value yet", nearest(name, known))
+    rank = len(known[name].indices)
+    _require(len(where) == rank, place, f"{read} has {len(where)} indices", f"'{name}' has {rank}")
+
+
+def index_of(symbol: sp.Symbol, equation: Equation) -> Index:
+    """The index, free or bound, that a symbol stands for in an equation."""
+    for free in equation.indices:
+        if free.symbol == symbol:
+            return free
+    if equation.contraction is not None:
+        for bound, _, high in equation.contraction.limits:
+            if bound == symbol:
+                return Index(bound, high + 1)
+    raise SpecError(f"equation of '{equation.name}': index '{symbol}' is not bound; put it under a sum")

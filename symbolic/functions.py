@@ -1,0 +1,117 @@
+"""The functions that the language of equations has beyond SymPy's own.
+
+Two contractions besides SymPy's `Sum`: `MaxOver` and `ArgMaxOver`, over one index.
+Two markers, `unit_sum(expr)` and `unit_max(expr)`, for activations that look at all units of a sample (softmax).
+Two elementary functions with names, because what they stand for overflows as it is written:
+
+    sigmoid(z)  = 1/(1 + exp(-z))
+    softplus(z) = log(1 + exp(z))
+
+Their derivatives are not written here: SymPy differentiates `definition`, and the result is folded back.
+"""
+
+from __future__ import annotations
+
+import sympy as sp
+from sympy.codegen.cfunctions import expm1, log1p
+from sympy.concrete.expr_with_limits import ExprWithLimits
+
+__all__ = [
+    "CONTRACTIONS", "ArgMaxOver", "MaxOver", "expm1", "log1p", "sigmoid", "softplus", "unit_max", "unit_sum",
+]  # fmt: skip
+
+
+class MaxOver(ExprWithLimits):
+    """The largest value of an expression over an index; ties and slopes as decided in `ArgMaxOver`."""
+
+    is_commutative = True
+    is_real = True
+
+
+class ArgMaxOver(ExprWithLimits):
+    """The first position, counted from 0, at which an expression is largest over an index."""
+
+    is_commutative = True
+    is_integer = True
+    is_real = True
+
+
+CONTRACTIONS = (sp.Sum, MaxOver, ArgMaxOver)
+
+
+class sigmoid(sp.Function):
+    """The logistic function 1/(1 + exp(-z)).
+
+    >>> z = sp.Symbol("z", real=True)
+    >>> sigmoid(z).diff(z)
+    (1 - sigmoid(z))*sigmoid(z)
+    """
+
+    nargs = 1
+    is_real = True
+    is_positive = True
+
+    @staticmethod
+    def definition(z: sp.Expr) -> sp.Expr:
+        return 1 / (1 + sp.exp(-z))
+
+    @classmethod
+    def eval(cls, z: sp.Expr) -> sp.Expr | None:
+        return sp.Rational(1, 2) if z.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        # d/dz 1/u = -u'/u**2 with u = 1 + exp(-z), and 1/u is this function again: s**2 (1/s - 1) = s (1 - s)
+        u, s = sp.Symbol("u"), self.func(self.args[0])
+        z = sp.Symbol("z", real=True)
+        slope = sp.diff(self.definition(z), z).subs(sp.exp(-z), u - 1)
+        return sp.factor(slope.subs(u, 1 / sp.Symbol("s"))).subs(sp.Symbol("s"), s)
+
+    def _eval_rewrite_as_exp(self, z: sp.Expr, **_: object) -> sp.Expr:
+        return self.definition(z)
+
+    def _eval_evalf(self, prec: int) -> sp.Expr:
+        return self.definition(self.args[0])._eval_evalf(prec)
+
+
+class softplus(sp.Function):
+    """log(1 + exp(z)).
+
+    >>> z = sp.Symbol("z", real=True)
+    >>> softplus(z).diff(z)
+    sigmoid(z)
+    """
+
+    nargs = 1
+    is_real = True
+    is_positive = True
+
+    @staticmethod
+    def definition(z: sp.Expr) -> sp.Expr:
+        return sp.log(1 + sp.exp(z))
+
+    @classmethod
+    def eval(cls, z: sp.Expr) -> sp.Expr | None:
+        return sp.log(2) if z.is_zero else None
+
+    def fdiff(self, argindex: int = 1) -> sp.Expr:
+        return sigmoid(self.args[0])
+
+    def _eval_rewrite_as_exp(self, z: sp.Expr, **_: object) -> sp.Expr:
+        return self.definition(z)
+
+    def _eval_evalf(self, prec: int) -> sp.Expr:
+        return self.definition(self.args[0])._eval_evalf(prec)
+
+
+class unit_sum(sp.Function):
+    """In an activation: the sum of an expression in z over all units of a sample."""
+
+    nargs = 1
+    is_real = True
+
+
+class unit_max(sp.Function):
+    """In an activation: the largest value of an expression in z over all units of a sample."""
+
+    nargs = 1
+    is_real = True
