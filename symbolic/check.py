@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import sympy as sp
 from sympy.core.function import AppliedUndef
 from sympy.logic.boolalg import BooleanAtom, BooleanFunction
@@ -22,12 +20,13 @@ STRUCTURE = (
 )  # fmt: skip
 
 
-def check(program: Program) -> Program:
+def check(program: Program, *, normal: bool = True) -> Program:
     """Return the program, or raise `SpecError` naming the equation, what stands there and the rule that it breaks.
 
     Rules: a name is assigned once and not also given; everything read is given or assigned before; a read has as many
     indices as its tensor; every index is bound, by the left side or by a contraction; the same index has one extent;
-    at most one contraction an equation; functions from the language only; all outputs exist.
+    functions from the language only; all outputs exist. In normal form (`normalise`) besides: at most one contraction an
+    equation, over one index if it is a maximum.
     """
     known: dict[str, Tensor] = {}
     for tensor in program.tensors:
@@ -36,7 +35,7 @@ def check(program: Program) -> Program:
     for equation in program.equations:
         place = f"equation of '{equation.name}'"
         _require(equation.name not in known, place, f"'{equation.name}' has a value already", "assign a new name")
-        _check_expression(equation, known, place)
+        _check_expression(equation, known, place, normal)
         known[equation.name] = equation.tensor
     for name in program.outputs:
         _require(name in known, "outputs", f"'{name}' is not computed", nearest(name, known))
@@ -48,48 +47,38 @@ def _require(condition: bool, place: str, problem: str, advice: str) -> None:
         raise SpecError(f"{place}: {problem}; {advice}")
 
 
-def _check_expression(equation: Equation, known: dict[str, Tensor], place: str) -> None:
+def _check_expression(equation: Equation, known: dict[str, Tensor], place: str, normal: bool) -> None:
     names = [i.name for i in equation.indices]
     _require(len(set(names)) == len(names), place, f"an index stands twice in [{','.join(names)}]", "name each once")
-    contractions = [e for e in sp.preorder_traversal(equation.expr) if isinstance(e, CONTRACTIONS)]
-    _require(
-        len(contractions) <= 1,
-        place,
-        f"{len(contractions)} sums or maxima in one equation",
-        "give each an equation of its own",
-    )
-    bound = {i.symbol: i.extent for i in equation.indices}
-    for contraction in contractions:
-        for symbol, low, high in contraction.limits:
+    if normal:
+        found = [e for e in sp.preorder_traversal(equation.expr) if isinstance(e, CONTRACTIONS)]
+        _require(len(found) <= 1, place, f"{len(found)} sums or maxima in one equation", "give each its own equation")
+        flat = all(len(e.limits) == 1 or isinstance(e, sp.Sum) for e in found)
+        _require(flat, place, "a maximum over several indices", "take one index after the other")
+    _check_nodes(equation.expr, {i.symbol: i.extent for i in equation.indices}, known, place)
+
+
+def _check_nodes(node: sp.Basic, bound: dict[sp.Symbol, sp.Expr], known: dict[str, Tensor], place: str) -> None:
+    """Check a node and what is in it, with the indices that are bound there; not an element's own base and label."""
+    inside: tuple[sp.Basic, ...] = node.args
+    if isinstance(node, sp.Indexed) or (isinstance(node, sp.Symbol) and not node.is_integer):
+        _check_read(node, known, place)
+        inside = where_of(node)
+    elif isinstance(node, CONTRACTIONS):
+        for symbol, low, high in node.limits:
             _require(symbol not in bound, place, f"index '{symbol}' is bound twice", "rename the inner one")
             _require(low == 0, place, f"index '{symbol}' starts at {low}", "let indices start at 0")
-            bound[symbol] = high + 1
-    _check_nodes(equation.expr, bound, known, place)
-
-
-def _check_nodes(expr: sp.Basic, bound: dict[sp.Symbol, sp.Expr], known: dict[str, Tensor], place: str) -> None:
-    for node in _nodes(expr):
-        if isinstance(node, sp.Indexed) or (isinstance(node, sp.Symbol) and not node.is_integer):
-            _check_read(node, known, place)
-        elif is_index(node) and node not in bound and not node.is_positive:
-            _require(False, place, f"index '{node}' is not bound", "put it on the left side or under a sum")
-        elif not isinstance(node, (*STRUCTURE, *ELEMENTARY, *CONTRACTIONS, sp.Tuple)) or isinstance(node, AppliedUndef):
-            _require(False, place, f"'{node}' is not in the language", "use the elementary functions")
-        elif node in (sp.nan, sp.zoo, sp.oo, -sp.oo):
-            _require(False, place, f"a constant is not finite: {node}", "look for a division by zero")
-
-
-def _nodes(expr: sp.Basic) -> Iterator[sp.Basic]:
-    """All nodes; not the base and label inside an `Indexed`, and not the limits' own bookkeeping."""
-    yield expr
-    if isinstance(expr, sp.Indexed):
-        for position in expr.indices:
-            yield from _nodes(position)
-    elif isinstance(expr, CONTRACTIONS):
-        yield from _nodes(expr.function)
-    else:
-        for argument in expr.args:
-            yield from _nodes(argument)
+            bound = {**bound, symbol: high + 1}
+        inside = (node.function,)
+    elif is_index(node):
+        _require(node.is_positive or node in bound, place, f"index '{node}' is not bound",
+                 "put it on the left side or under a sum")  # fmt: skip
+    elif node in (sp.nan, sp.zoo, sp.oo, -sp.oo):
+        _require(False, place, f"a constant is not finite: {node}", "look for a division by zero")
+    elif not isinstance(node, (*STRUCTURE, *ELEMENTARY)) or isinstance(node, AppliedUndef):
+        _require(False, place, f"'{node}' is not in the language", "use the elementary functions")
+    for argument in inside:
+        _check_nodes(argument, bound, known, place)
 
 
 def _check_read(read: sp.Expr, known: dict[str, Tensor], place: str) -> None:

@@ -1,9 +1,9 @@
 """A formula of plain symbols as a Python function: one walk over the SymPy tree builds nested closures.
 
-No source text is made and nothing is evaluated as code; a call costs a few microseconds. `interpret.py` gives the
-same values for whole programs; this is for single formulas that are called often: the learning rate of a step, the
-scale of an initialiser, one step of an optimiser. What the elementary functions are is the caller's choice: floats
-(`FLOATS`, below) or, in the runtime, arrays.
+No source text is made and nothing is evaluated as code; a call costs a few microseconds. `interpret.py` gives
+the same values for whole programs; this is for single formulas that are called often: the learning rate of a
+step, the scale of an initialiser, one step of an optimiser. What the elementary functions are is the caller's
+choice: floats (`FLOATS`, below) or, in the runtime, arrays.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ def _sigmoid(z: float) -> float:
 
 FLOATS: Final = Arithmetic(
     functions={
-        **{f: getattr(math, f.__name__) for f in (sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.sinh, sp.cosh, sp.tanh,
-           sp.asin, sp.acos, sp.atan, sp.asinh, sp.acosh, sp.atanh, sp.erf, sp.erfc, sp.floor, expm1, log1p)},
+        **{f: getattr(math, f.__name__) for f in (sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.sinh, sp.cosh,
+           sp.tanh, sp.asin, sp.acos, sp.atan, sp.asinh, sp.acosh, sp.atanh, sp.erf, sp.erfc, sp.floor, expm1,
+           log1p)},
         sp.ceiling: math.ceil,
         sp.Abs: abs,
         sp.sign: lambda z: (z > 0) - (z < 0),
@@ -109,7 +110,8 @@ def closure(expr: sp.Basic, arithmetic: Arithmetic = FLOATS) -> Closure:
         return _applied(operator.pow, arguments)
     if expr.func in arithmetic.functions:
         return _applied(arithmetic.functions[expr.func], arguments)
-    raise SpecError(f"formula: {expr.func.__name__} in \"{expr}\" has no value; use arithmetic and elementary functions")
+    what = f'{expr.func.__name__} in "{expr}"'
+    raise SpecError(f"formula: {what} has no value; use arithmetic and elementary functions")
 
 
 def value_of(expr: sp.Basic, values: Mapping[str, float]) -> float:

@@ -12,12 +12,18 @@ from .check import check
 from .derive import Derived, derive
 from .language import Equation, Program
 from .normalise import normalise
+from .stability import branches_outward, logarithms_opened, named_functions, shifted_exponentials
+from .tidy import tidied
 
 if TYPE_CHECKING:
     from .model import Model, Variant
 
 FORWARD_PASSES = (
-    normalise,  # first: every later pass relies on one contraction an equation
+    named_functions,  # first: normalise would give the parts of 1/(1 + exp(-z)) names of their own
+    branches_outward,
+    normalise,  # one contraction an equation, on which all that follows relies
+    logarithms_opened,  # before shifting: log(exp(z)/s) becomes z - log(s), which then can be shifted
+    shifted_exponentials,
 )
 
 
@@ -91,6 +97,6 @@ def derivation(model: Model, variant: Variant) -> Derivation:
     program = model.program(variant)
     for forward_pass in FORWARD_PASSES:
         program = check(forward_pass(program))
-    derived = derive(program)
+    derived = tidied(derive(program))
     check(derived.program)
     return Derivation(model, variant, derived)

@@ -12,6 +12,8 @@ Their derivatives are not written here: SymPy differentiates `definition`, and t
 
 from __future__ import annotations
 
+from functools import cache
+
 import sympy as sp
 from sympy.codegen.cfunctions import expm1, log1p
 from sympy.concrete.expr_with_limits import ExprWithLimits
@@ -60,17 +62,24 @@ class sigmoid(sp.Function):
         return sp.Rational(1, 2) if z.is_zero else None
 
     def fdiff(self, argindex: int = 1) -> sp.Expr:
-        # d/dz 1/u = -u'/u**2 with u = 1 + exp(-z), and 1/u is this function again: s**2 (1/s - 1) = s (1 - s)
-        u, s = sp.Symbol("u"), self.func(self.args[0])
-        z = sp.Symbol("z", real=True)
-        slope = sp.diff(self.definition(z), z).subs(sp.exp(-z), u - 1)
-        return sp.factor(slope.subs(u, 1 / sp.Symbol("s"))).subs(sp.Symbol("s"), s)
+        return _logistic_slope().xreplace({_S: self.func(self.args[0])})
 
     def _eval_rewrite_as_exp(self, z: sp.Expr, **_: object) -> sp.Expr:
         return self.definition(z)
 
     def _eval_evalf(self, prec: int) -> sp.Expr:
         return self.definition(self.args[0])._eval_evalf(prec)
+
+
+_S = sp.Symbol("s", positive=True)
+
+
+@cache
+def _logistic_slope() -> sp.Expr:
+    """The derivative of the logistic function in terms of its value s, from exp(-z) = 1/s - 1."""
+    z = sp.Symbol("z", real=True)
+    slope = sp.diff(sigmoid.definition(z), z).subs(sp.exp(-z), 1 / _S - 1)
+    return _S * sp.cancel(slope / _S)
 
 
 class softplus(sp.Function):

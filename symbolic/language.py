@@ -36,7 +36,7 @@ class Role(StrEnum):
     INPUT = "input"
     TARGET = "target"
     WEIGHT = "weight"  # of the samples, in the loss
-    NOISE = "noise"  # drawn anew in every step: dropout
+    NOISE = "noise"  # uniform in [0, 1), drawn anew in every step: dropout
     PARAMETER = "parameter"
     STATE = "state"
     INTERMEDIATE = "intermediate"

@@ -167,7 +167,7 @@ class Activate:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Inverted dropout: a[n,i] = x[n,i] mask[n,i], mask = 1/(1 - rate) with probability 1 - rate, else 0.
+    """Inverted dropout: a[n,i] = x[n,i]/(1 - rate) where u[n,i] >= rate, else 0; u is uniform in [0, 1).
 
     In training only; at prediction and evaluation the layer is not there (Srivastava et al. 2014, section 10).
     """
@@ -185,8 +185,10 @@ class Dropout:
     def equations(self, site: Site) -> Piece:
         x = site.incoming
         indices = (SAMPLE_INDEX, *incoming_indices(x, "i" + INPUT_LETTERS))
-        noise = Tensor(f"mask{site.number}", indices, Role.NOISE)
-        made = Equation(site.name, indices, x[indices] * noise.element, f"layer {site.number}, dropout")
+        noise = Tensor(f"u{site.number}", indices, Role.NOISE)
+        rate = sp.Rational(str(self.rate))
+        expr = sp.Piecewise((x[indices] / (1 - rate), noise.element >= rate), (0, True))
+        made = Equation(site.name, indices, expr, f"layer {site.number}, dropout")
         return Piece(made.tensor, (made,), (noise,))
 
 

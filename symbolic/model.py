@@ -135,7 +135,7 @@ def expand(model: Model, variant: Variant) -> Program:
     tensors += extra
     penalties = penalty_equations(model, [t for t in tensors if t.role is Role.PARAMETER])
     equations += with_penalties(losses, penalties)
-    return check(Program(tuple(tensors), tuple(equations), (LOSS, OUTPUT), sizes))
+    return check(Program(tuple(tensors), tuple(equations), (LOSS, OUTPUT), sizes), normal=False)
 
 
 def input_extents(model: Model) -> tuple[sp.Symbol, ...]:

@@ -57,6 +57,11 @@ def _split(equation: Equation, taken: set[str]) -> list[Equation]:
             bound = {s: Index(s, high + 1) for s, _, high in expr.limits}
             within = inside | bound
             body = visit(expr.function, within, top=False)
+            if isinstance(expr, MaxOver):
+                for limit in expr.limits[:-1]:  # the innermost index first, each maximum with a name
+                    within = {s: i for s, i in within.items() if s != limit[0]}
+                    body = named(MaxOver(body, limit), "max", within)
+                expr = MaxOver(body, expr.limits[-1])
             if isinstance(expr, sp.Sum):
                 body = _factors_named(body, within, set(bound), named)
             result = expr.func(body, *expr.limits)

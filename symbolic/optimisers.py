@@ -1,14 +1,15 @@
-"""Optimisers: one row each, the update rule as equations. A row says what happens to one element of a parameter.
+"""Optimisers: one row each, the update rule as equations for one element of a parameter.
 
     w     the element            g   the gradient of the loss with respect to it
     lr    the learning rate of this step                t   the number of this step, from 1
 
-First `scalar_updates` are computed, once a step, then `updates`, for every element, both in their order. A name that
-is a state keeps its value until the next step; other names are intermediate. The last name is `w`.
+First `scalar_updates` are computed, once a step, then `updates`, for every element, both in their order.
+A name that is a state keeps its value until the next step, other names are intermediate; the last is `w`.
 
-The rules and their defaults are those of torch.optim where it has the rule. Where a paper divides both moments by
-their bias corrections, the corrections are moved into scalars (alpha, epsilon): the same numbers, fewer operations
-an element; Kingma and Ba 2015 do so at the end of section 2.
+The rules and their defaults are those of torch.optim where it has the rule, but lr = 0.01 for the rules that
+torch calls SGD. Where a paper divides both moments by their bias corrections, the corrections are moved into
+scalars (alpha, epsilon): the same numbers, fewer operations an element, as at the end of section 2 of Kingma
+and Ba 2015.
 """
 
 from __future__ import annotations
@@ -34,13 +35,14 @@ from .rows import (
     checked_number,
     checked_values,
     constructor,
+    equals_signs,
     exact,
     read_formula,
     real_symbols,
 )
 from .text import expression_text
 
-Formula = str | sp.Expr | float
+Formula = Any  # text, a number, or a SymPy expression, which has no type
 Updates = tuple[tuple[str, sp.Expr], ...]
 
 LR: Final = sp.Symbol("lr", real=True)
@@ -66,7 +68,7 @@ class Optimiser:
       m = d + m momentum
       w = w - lr m
 
-    `bound` holds the same rule with numbers for all hyperparameters except lr, and without what they make superfluous:
+    `bound` is the rule with numbers for all hyperparameters except lr, without what is then superfluous:
 
     >>> optimiser("momentum", lr=0.1).bound.updates
     (('m', g + 9*m/10), ('w', -lr*m + w))
@@ -82,7 +84,7 @@ class Optimiser:
 
     @cached_property
     def bound(self) -> Optimiser:
-        """The rule that is computed: numbers instead of hyperparameters (except lr), dead terms and states removed."""
+        """The rule that is computed: numbers for all hyperparameters except lr, no dead terms and states."""
         return _without_dead_parts(_with_numbers(self))
 
     def equations(self) -> list[str]:
@@ -91,8 +93,7 @@ class Optimiser:
         return [f"{name} = {expression_text(expr)}" for name, expr in lines]
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{k}={v if isinstance(v, bool) else f'{v:g}'}" for k, v in self.hyperparameters.items())
-        return f"{self.name}({values})"
+        return f"{self.name}({equals_signs(self.hyperparameters)})"
 
     def __str__(self) -> str:
         return "\n  ".join([repr(self), *self.equations()])
@@ -149,7 +150,8 @@ def _reads_previous_value(state: str, lines: Lines) -> bool:
 def _without_alias(lines: Lines, states: set[str]) -> Lines:
     """Put the first intermediate that is only another name, or a number, in the place of its uses."""
     for k, (name, expr, _) in enumerate(lines):
-        is_alias = (expr.is_Symbol and expr.name not in {other for other, _, _ in lines[k:]}) or expr.is_Number
+        assigned_later = {later for later, _, _ in lines[k:]}
+        is_alias = expr.is_Number or (expr.is_Symbol and expr.name not in assigned_later)
         if is_alias and name != "w" and name not in states:
             alias = {sp.Symbol(name, real=True): expr}
             return lines[:k] + [(n, e.xreplace(alias), scalar) for n, e, scalar in lines[k + 1 :]]
@@ -181,14 +183,14 @@ def custom_optimiser(
 ) -> Optimiser:
     """An optimiser of the user's own; formulas as text or SymPy.
 
-    updates          name -> formula in w, g, t, lr, the hyperparameters, states, scalars and the names before it
+    updates          name -> formula in w, g, t, lr, hyperparameters, states, scalars and the names before it
     states           element-wise state -> value before the first step; each is assigned in `updates`
-    scalars          state that all elements share -> value before the first step; assigned in `scalar_updates`
-    scalar_updates   name -> formula in t, lr, the hyperparameters, scalars and the names before it
+    scalars          state of all elements together -> value before the first step; set in `scalar_updates`
+    scalar_updates   name -> formula in t, lr, hyperparameters, scalars and the names before it
     hyperparameters  name -> value; lr is 0.01 if it is not among them
 
-    Raises SpecError for symbols that are not declared, states that are never assigned, and where w is not the last
-    name assigned.
+    Raises SpecError for symbols that are not declared, states that are never assigned, and where w is not the
+    last name assigned.
 
     >>> mine = custom_optimiser("mine", {"m": "0.9*m + g", "w": "w - lr*sign(m)"}, states={"m": 0.0})
     >>> print(mine)
@@ -209,7 +211,8 @@ def custom_optimiser(
     known = (*ELEMENT_SYMBOLS, *shared, *(n for n, _ in scalar_lines), *states)
     lines = _read_updates(updates, {**states, "w": 0.0}, known, f"{place}: updates")
     if not lines or lines[-1][0] != "w":
-        raise SpecError(f"{place}: the last of the updates must be w; it is {lines[-1][0] if lines else 'missing'}")
+        last = lines[-1][0] if lines else "missing"
+        raise SpecError(f"{place}: the last of the updates must be w; it is {last}")
     ranges = {"lr": POSITIVE, **{k: FLAG for k, v in hyperparameters.items() if isinstance(v, bool)}}
     return Optimiser(
         name=name,
@@ -245,7 +248,9 @@ def _read_updates(
         names.append(name)
     for state in states:
         if state not in updates and state != "w":
-            raise SpecError(f"{place}: '{state}' is never assigned; give its formula. Assigned: {', '.join(updates)}")
+            raise SpecError(
+                f"{place}: '{state}' is never assigned; give its formula. {nearest(state, updates)}"
+            )
     return tuple(lines)
 
 
@@ -260,8 +265,7 @@ def _row(
 ) -> tuple[str, Optimiser]:
     """A row of the table: formulas as lines `name = formula`, states by name (they begin at 0)."""
     lines, scalar_lines = (
-        {name.strip(): formula.strip() for name, formula in (line.split("=", 1) for line in text.split("\n") if line)}
-        for text in (updates, scalar_updates)
+        dict(line.split(" = ", 1) for line in text.splitlines()) for text in (updates, scalar_updates)
     )
     first = dict.fromkeys(states.split(), 0.0)
     return name, custom_optimiser(name, lines, first, scalars, scalar_lines, hyperparameters, source)
@@ -275,7 +279,8 @@ RANGES: Final[Mapping[str, Range]] = {
     "lr": POSITIVE,
     **dict.fromkeys(("beta1", "beta2", "momentum", "alpha", "rho"), FRACTION),
     **dict.fromkeys(("nesterov", "centered"), FLAG),
-    **dict.fromkeys(("eps", "weight_decay", "lr_decay", "initial_accumulator_value", "momentum_decay"), NONNEGATIVE),
+    **dict.fromkeys(("eps", "weight_decay", "lr_decay", "momentum_decay"), NONNEGATIVE),
+    "initial_accumulator_value": NONNEGATIVE,
 }
 
 DECAYED: Final = "d = g + weight_decay*w"
@@ -474,7 +479,10 @@ def step(
 def _constructor(called: str, name: str) -> Callable[..., Optimiser]:
     row = OPTIMISERS[name]
     equations = "\n".join(f"        {line}" for line in row.equations())
-    ranges = "\n".join(f"    {h:<12} {RANGES[h].words}, default {v:g}" for h, v in row.hyperparameters.items())
+    width = max(len(h) for h in row.hyperparameters) + 2
+    ranges = "\n".join(
+        f"    {h:<{width}}{RANGES[h].words}, default {v:g}" for h, v in row.hyperparameters.items()
+    )
     doc = f"""The optimiser `{name}`.
 
 {equations}

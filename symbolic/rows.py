@@ -1,4 +1,4 @@
-"""What the tables of optimisers, schedules and initialisers share: immutable mappings, checked hyperparameters,
+"""What the tables of optimisers, schedules and initialisers share: frozen mappings, checked hyperparameters,
 and Python constructors whose signature and docstring come from the row, so that they cannot drift from it.
 """
 
@@ -22,7 +22,9 @@ R = TypeVar("R")
 
 
 class FrozenMapping(Mapping[str, V], Generic[V]):
-    """A mapping that cannot change, in the order given; unlike `MappingProxyType` it hashes, copies and pickles.
+    """A mapping that cannot change, in the order given; it hashes, copies and pickles.
+
+    `types.MappingProxyType` does none of the three.
 
     >>> FrozenMapping({"lr": 0.1, "momentum": 0.9})
     {'lr': 0.1, 'momentum': 0.9}
@@ -71,16 +73,17 @@ def checked_number(value: object, within: Range, place: str) -> float:
     """The value as a float (a flag stays a bool), or `SpecError`."""
     if within is FLAG and value in (0, 1):
         return bool(value)
-    is_number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or not within.holds(float(value)):  # type: ignore[arg-type]
+    is_number = not isinstance(value, bool) and isinstance(value, Real)
+    number = float(value) if is_number else math.nan  # type: ignore[arg-type]
+    if not math.isfinite(number) or not within.holds(number):
         raise SpecError(f"{place}: {value!r} is not {within.words}")
-    return float(value)  # type: ignore[arg-type]
+    return number
 
 
 def checked_values(
     defaults: Mapping[str, float], given: Mapping[str, object], ranges: Mapping[str, Range], place: str
 ) -> FrozenMapping[float]:
-    """The defaults, replaced where a value is given; every value inside its range (finite, where none is stated)."""
+    """The defaults, replaced where a value is given; every value in its range (if stated, else finite)."""
     for name in given:
         if name not in defaults:
             raise SpecError(f"{place}: the hyperparameter '{name}' is not known. {nearest(name, defaults)}")
@@ -113,20 +116,30 @@ def read_formula(formula: str | sp.Expr | float, symbols: Mapping[str, sp.Symbol
     """
     if isinstance(formula, str):
         formula = parse_formula(formula, symbols, place)
-    elif isinstance(formula, Real) and not isinstance(formula, bool):
+    elif isinstance(formula, int | float):
         formula = exact(checked_number(formula, ANY, place))
     return in_own_symbols(formula, symbols, place)
+
+
+def equals_signs(values: Mapping[str, float]) -> str:
+    """Hyperparameters as they are written in a call.
+
+    >>> equals_signs({"lr": 0.001, "nesterov": True})
+    'lr=0.001, nesterov=True'
+    """
+    return ", ".join(f"{k}={v}" if isinstance(v, bool) else f"{k}={v:g}" for k, v in values.items())
 
 
 def constructor(
     called: str, module: str, build: Callable[..., R], defaults: Mapping[str, Any], doc: str
 ) -> Callable[..., R]:
-    """A function with this name, these parameters and this docstring, which calls `build` with what it is given."""
+    """A function of this name, with these parameters and this docstring, that calls `build`."""
     names = tuple(defaults)
 
     def make(*values: Any, **named: Any) -> R:
         if len(values) > len(names):
-            raise SpecError(f"{called}: {len(values)} values are given; at most {len(names)}: {', '.join(names)}")
+            known = ", ".join(names)
+            raise SpecError(f"{called}: {len(values)} values are given; at most {len(names)}: {known}")
         for name in names[: len(values)]:
             if name in named:
                 raise SpecError(f"{called}: {name} is given twice, by place and by name")

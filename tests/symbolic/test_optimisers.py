@@ -53,7 +53,7 @@ def flat(rows: Sequence[Sequence[float]]) -> list[float]:
     return [value for row in rows for value in row]
 
 
-@pytest.mark.parametrize("row", RECORDED["trajectories"], ids=lambda row: f"{row['optimiser']} {row['hyperparameters']}")
+@pytest.mark.parametrize("row", RECORDED["trajectories"], ids=lambda row: row["optimiser"])
 def test_equals_the_recorded_trajectory(row: dict[str, Any]) -> None:
     rule = optimiser(row["optimiser"], **row["hyperparameters"])
     ours = trajectory(rule, RECORDED["steps"], RECORDED["kept"])
@@ -94,7 +94,7 @@ def test_lion_stands_still_without_a_gradient() -> None:
 
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_minimises_a_quadratic(name: str) -> None:
-    rate = {"adadelta": 50.0, "adagrad": 0.5, "lion": 0.005}.get(name, 0.02)
+    rate = {"adadelta": 1.0, "adagrad": 0.5, "lion": 0.005}.get(name, 0.02)
     rule = optimiser(name, lr=rate)
     for curvature in (0.5, 2.0):
         w, state = 1.0, first_state(rule)
@@ -202,7 +202,9 @@ def test_own_rule_by_text_and_by_sympy() -> None:
 
 
 def test_own_rule_with_scalars() -> None:
-    rule = custom_optimiser("own", {"w": "w - rate*g"}, scalars={"k": 2.0}, scalar_updates={"k": "k/2", "rate": "lr*k"})
+    rule = custom_optimiser(
+        "own", {"w": "w - rate*g"}, scalars={"k": 2.0}, scalar_updates={"k": "k/2", "rate": "lr*k"}
+    )
     w, state = step(rule, 1.0, 1.0, first_state(rule), 1, lr=0.5)
     assert (w, state) == (0.5, {"k": 1.0})
     assert step(rule, w, 1.0, state, 2, lr=0.5) == (0.25, {"k": 0.5})
@@ -213,7 +215,10 @@ def test_own_rule_with_scalars() -> None:
     [
         ({"updates": {"w": "w - lr*grad"}}, "'grad'"),
         ({"updates": {"w": sp.Symbol("w") - sp.Symbol("h")}}, "'h'"),
-        ({"updates": {"w": "w - lr*m", "m": "m + g"}, "states": {"m": 0.0}}, "last of the updates must be w; it is m"),
+        (
+            {"updates": {"w": "w - lr*m", "m": "m + g"}, "states": {"m": 0.0}},
+            "last of the updates must be w; it is m",
+        ),
         ({"updates": {}}, "missing"),
         ({"updates": {"w": "w - lr*m"}, "states": {"m": 0.0}}, "'m' is never assigned"),
         ({"updates": {"g": "2*g", "w": "w - lr*g"}}, "'g' cannot be assigned"),

@@ -17,7 +17,11 @@ KEPT = 10
 START = (1.5, -0.7, 0.25)
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
-    "sgd": [{}, {"lr": 0.05, "momentum": 0.8, "nesterov": True, "weight_decay": 0.01}, {"lr": 0.1, "momentum": 0.5}],
+    "sgd": [
+        {},
+        {"lr": 0.1, "momentum": 0.5},
+        {"lr": 0.05, "momentum": 0.8, "nesterov": True, "weight_decay": 0.01},
+    ],
     "momentum": [{}, {"lr": 0.02, "momentum": 0.95}, {"lr": 0.05, "momentum": 0.5, "weight_decay": 0.1}],
     "nesterov": [{}, {"lr": 0.02, "momentum": 0.95}, {"lr": 0.05, "momentum": 0.5, "weight_decay": 0.1}],
     "adagrad": [
@@ -41,9 +45,10 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 
 
 def gradient(w: Sequence[float], t: int) -> list[float]:
-    """g_i = (i + 1)(w_i - i/2)/2 + 3/10 sin(7 t/10 + i) + w_i^3/10, for the elements i = 0, 1, 2 and the step t."""
+    """g_i = (i + 1)(w_i - i/2)/2 + 3/10 sin(7 t/10 + i) + w_i^3/10 for the elements i = 0, 1, 2 in step t."""
     return [
-        (i + 1) * (w_i - i / 2) / 2 + 0.3 * math.sin(0.7 * t + i) + w_i * w_i * w_i / 10 for i, w_i in enumerate(w)
+        (i + 1) * (w_i - i / 2) / 2 + 0.3 * math.sin(0.7 * t + i) + w_i * w_i * w_i / 10
+        for i, w_i in enumerate(w)
     ]
 
 
@@ -61,8 +66,9 @@ def torch_optimiser(name: str, setting: dict[str, Any], parameter: Any) -> Any:
     if {"beta1", "beta2"} & set(given):
         given["betas"] = (given.pop("beta1", 0.9), given.pop("beta2", 0.999))
     classes = {
-        "sgd": "SGD", "momentum": "SGD", "nesterov": "SGD", "adagrad": "Adagrad", "rmsprop": "RMSprop", "adam": "Adam",
-        "adadelta": "Adadelta", "amsgrad": "Adam", "adamw": "AdamW", "adamax": "Adamax", "nadam": "NAdam",
+        "sgd": "SGD", "momentum": "SGD", "nesterov": "SGD", "adagrad": "Adagrad", "rmsprop": "RMSprop",
+        "adadelta": "Adadelta", "adam": "Adam", "amsgrad": "Adam", "adamw": "AdamW", "adamax": "Adamax",
+        "nadam": "NAdam",
     }  # fmt: skip
     return getattr(torch.optim, classes[name])([parameter], **given)
 

@@ -1,0 +1,306 @@
+"""Rewrites that keep every value and lose none of it in floating point. Each is named and stated by before and after.
+
+They run on the forward program, before deriving, so that the gradients inherit them; `stable_values` runs on what was
+derived as well. A test proves each rule: equal values where both sides have one, finite values at large arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import sympy as sp
+
+from .functions import CONTRACTIONS, MaxOver, expm1, log1p, sigmoid, softplus
+from .language import Equation, Program, elements, name_of, where_of
+from .normalise import unique
+
+
+def named_functions(program: Program) -> Program:
+    """Functions that overflow or cancel as they are written get the names under which they are computed well.
+
+    before   1/(1 + exp(-z))    exp(z)/(1 + exp(z))    log(1 + exp(z))    exp(z) - 1    log(1 + z)    sinh(z)/cosh(z)
+    after    sigmoid(z)         sigmoid(z)             softplus(z)        expm1(z)      log1p(z)      tanh(z)
+    """
+    return program.with_equations(_with(e, _named(e.expr)) for e in program.equations)
+
+
+def stable_values(equation: Equation) -> Equation:
+    """The rules of `named_functions`, and those that would be in the way of differentiating.
+
+    before   log(cosh(z))
+    after    |z| + softplus(-2 |z|) - log(2)
+    """
+    expr = _named(equation.expr)
+    if expr.has(sp.log) and expr.has(sp.cosh):
+        expr = expr.replace(
+            lambda e: isinstance(e, sp.log) and isinstance(e.args[0], sp.cosh),
+            lambda e: sp.Abs(e.args[0].args[0]) + softplus(-2 * sp.Abs(e.args[0].args[0])) - sp.log(2),
+        )
+    return _with(equation, expr)
+
+
+def branches_outward(program: Program) -> Program:
+    """A function with a pole is taken inside the branches of a Piecewise, never of the branch not taken.
+
+    before   sqrt({0 if z <= 0; z otherwise})          whose derivative at z < 0 is 1/0 * 0
+    after    {0 if z <= 0; sqrt(z) otherwise}          whose derivative there is 0
+    """
+    return program.with_equations(_with(e, _folded(e.expr)) for e in program.equations)
+
+
+def _folded(expr: sp.Expr) -> sp.Expr:
+    return _bottom_up(expr, _fold_node) if expr.has(sp.Piecewise) else expr
+
+
+def _fold_node(node: sp.Basic) -> sp.Basic:
+    inside = [a for a in node.args if isinstance(a, sp.Piecewise)]
+    if not inside or len(inside) > 1 or isinstance(node, (sp.Piecewise, *CONTRACTIONS)):
+        return node
+    pole = isinstance(node, sp.Pow) and not (node.exp.is_integer and node.exp.is_nonnegative)
+    pole = pole or isinstance(node, (sp.log, log1p, sp.tan, sp.exp))
+    pole = pole or (isinstance(node, sp.Mul) and any(a.has(sp.log, log1p, sp.exp) or _divides(a) for a in node.args))
+    return sp.piecewise_fold(node) if pole else node
+
+
+def _divides(factor: sp.Expr) -> bool:
+    return isinstance(factor, sp.Pow) and factor.exp.is_negative is True and bool(elements(factor))
+
+
+def _with(equation: Equation, expr: sp.Expr) -> Equation:
+    return equation if expr == equation.expr else replace(equation, expr=expr)
+
+
+def _named(expr: sp.Expr) -> sp.Expr:
+    if not expr.has(sp.exp, sp.log, sp.cosh):
+        return expr
+    return _bottom_up(expr, _name_node)
+
+
+def _bottom_up(expr: sp.Basic, rule: Callable[[sp.Basic], sp.Basic]) -> sp.Basic:
+    """Apply a rule to every node, arguments first; elements of tensors are left alone."""
+    if isinstance(expr, sp.Indexed) or not expr.args:
+        return expr
+    arguments = [_bottom_up(a, rule) for a in expr.args]
+    if any(new is not old for new, old in zip(arguments, expr.args, strict=True)):
+        expr = expr.func(*arguments)
+    return rule(expr)
+
+
+def _name_node(node: sp.Basic) -> sp.Basic:
+    if isinstance(node, sp.Pow):
+        return _logistic_power(node)
+    if isinstance(node, sp.Mul):
+        return _logistic_product(node)
+    if isinstance(node, sp.log):
+        return _logarithm(node)
+    if isinstance(node, sp.Add):
+        return _exponential_minus_one(node)
+    return node
+
+
+def _exponent_beside_one(expr: sp.Expr) -> sp.Expr | None:
+    """u, where the expression is 1 + exp(u)."""
+    if isinstance(expr, sp.Add) and len(expr.args) == 2 and expr.args[0] == 1 and isinstance(expr.args[1], sp.exp):
+        return expr.args[1].args[0]
+    return None
+
+
+def _logistic_power(node: sp.Pow) -> sp.Expr:
+    u = _exponent_beside_one(node.base)
+    if u is not None and node.exp.is_integer and node.exp.is_negative:
+        return sigmoid(-u) ** (-node.exp)
+    return node
+
+
+def _logistic_product(node: sp.Mul) -> sp.Expr:
+    """exp(u) sigmoid(-u)**k = sigmoid(u) sigmoid(-u)**(k - 1); sinh(u)/cosh(u) = tanh(u)."""
+    factors = list(node.args)
+    for at, factor in enumerate(factors):
+        base, power = factor.as_base_exp() if not isinstance(factor, sp.exp) else (factor, sp.Integer(1))
+        if isinstance(base, sigmoid) and power.is_integer and power.is_positive:
+            u = -base.args[0]
+            for other, exponential in enumerate(factors):
+                if isinstance(exponential, sp.exp) and sp.expand(exponential.args[0] - u) == 0:
+                    rest = [f for k, f in enumerate(factors) if k not in (at, other)]
+                    return sp.Mul(sigmoid(u), base ** (power - 1), *rest)
+        if isinstance(base, sp.cosh) and power == -1 and sp.sinh(base.args[0]) in factors:
+            rest = [f for f in factors if f not in (factor, sp.sinh(base.args[0]))]
+            return sp.Mul(sp.tanh(base.args[0]), *rest)
+    return node
+
+
+def _logarithm(node: sp.log) -> sp.Expr:
+    inside = node.args[0]
+    u = _exponent_beside_one(inside)
+    if u is not None:
+        return softplus(u)
+    if isinstance(inside, sigmoid):
+        return -softplus(-inside.args[0])
+    if isinstance(inside, sp.Add) and inside.args[0] == 1:
+        rest = sp.Add(*inside.args[1:])
+        if isinstance(-rest, sigmoid):
+            return -softplus((-rest).args[0])
+        return log1p(rest)
+    return node
+
+
+def _exponential_minus_one(node: sp.Add) -> sp.Expr:
+    """c exp(u) - c + rest = c expm1(u) + rest."""
+    number, rest = node.as_coeff_Add()
+    if number == 0:
+        return node
+    for term in sp.Add.make_args(rest):
+        c, exponential = term.as_coeff_Mul()
+        if isinstance(exponential, sp.exp) and c == -number:
+            return sp.Add(c * expm1(exponential.args[0]), *(t for t in sp.Add.make_args(rest) if t != term))
+    return node
+
+
+def logarithms_opened(program: Program) -> Program:
+    """The logarithm of a stored quotient or power of exponentials is written out.
+
+    before   p[n,i] = exp(z[n,i])/s[n];   l[n] = -log(p[n,y[n]])
+    after    p[n,i] = exp(z[n,i])/s[n];   l[n] = log(s[n]) - z[n,y[n]]
+    likewise log(a) with a = sigmoid(z) gives -softplus(-z), and log(1 - a) gives -softplus(z)
+    """
+    equations: list[Equation] = []
+    defined: dict[str, Equation] = {}
+    for equation in program.equations:
+        if equation.expr.has(sp.log, log1p):
+            equation = _with(equation, _bottom_up(equation.expr, lambda node: _opened(node, defined)))
+        defined[equation.name] = equation
+        equations.append(equation)
+    return program.with_equations(equations)
+
+
+def inlined(read: sp.Expr, defined: dict[str, Equation]) -> sp.Expr | None:
+    """The right side of the equation that assigns an element, at that element."""
+    equation = defined.get(name_of(read))
+    if equation is None or equation.contraction is not None:
+        return None
+    return equation.expr.xreplace(dict(zip((i.symbol for i in equation.indices), where_of(read), strict=True)))
+
+
+def _opened(node: sp.Basic, defined: dict[str, Equation]) -> sp.Basic:
+    if not isinstance(node, (sp.log, log1p)):
+        return node
+    inside = node.args[0] if isinstance(node, sp.log) else 1 + node.args[0]
+    for read in elements(inside):
+        value = inlined(read, defined)
+        if value is None or not value.has(sp.exp, sigmoid):
+            continue
+        if inside == read or inside == 1 - read:
+            opened = _log_of(inside.xreplace({read: value}))
+            if opened is not None:
+                return opened
+    return node
+
+
+def _log_of(value: sp.Expr) -> sp.Expr | None:
+    """log of a product of exponentials, sigmoids, numbers and powers of elements, term by term."""
+    complement = sp.expand(1 - value)
+    if isinstance(complement, sigmoid):
+        return -softplus(complement.args[0])
+    terms = []
+    for factor in sp.Mul.make_args(value):
+        base, power = factor.as_base_exp() if not isinstance(factor, sp.exp) else (factor, sp.Integer(1))
+        if isinstance(base, sp.exp):
+            terms.append(power * base.args[0])
+        elif isinstance(base, sigmoid):
+            terms.append(-power * softplus(-base.args[0]))
+        elif isinstance(base, sp.Indexed) or base.is_positive:
+            terms.append(power * sp.log(base))
+        else:
+            return None
+    return sp.Add(*terms)
+
+
+def shifted_exponentials(program: Program) -> Program:
+    """A sum of exponentials is taken relative to its largest exponent, where only ratios and logarithms of it are read.
+
+    before   s[n] = sum_j exp(z[n,j]);    p[n,i] = exp(z[n,i])/s[n];       l[n] = log(s[n])
+    after    m[n] = max_j z[n,j];         s[n] = sum_j exp(z[n,j] - m[n])
+             p[n,i] = exp(z[n,i] - m[n])/s[n];                              l[n] = m[n] + log(s[n])
+
+    No value depends on m, so m may be taken as constant when differentiating.
+    """
+    taken = set(program.by_name)
+    for equation in program.equations:
+        if _is_sum_of_exponentials(equation):
+            program = _shifted(program, equation, taken)
+    return program
+
+
+def _is_sum_of_exponentials(equation: Equation) -> bool:
+    e = equation.expr
+    return isinstance(e, sp.Sum) and len(e.limits) == 1 and isinstance(e.function, sp.exp) and bool(elements(e.function))
+
+
+def _shifted(program: Program, total: Equation, taken: set[str]) -> Program:
+    exponent = total.expr.function.args[0]
+    if any(isinstance(t, MaxOver) for t in sp.preorder_traversal(exponent)) or _has_shift(exponent, program):
+        return program
+    readers = [e for e in program.equations if total.name in e.reads]
+    name = unique(f"{_stem(total.name)}_max", set(taken))
+    indices = total.indices
+    maximum = Equation(name, indices, MaxOver(exponent, *total.expr.limits), total.rule, constant=True)
+    shift = maximum.element
+    replaced: dict[str, Equation] = {
+        total.name: _with(total, sp.Sum(sp.exp(exponent - shift), *total.expr.limits)),
+    }
+    for reader in readers:
+        expr = _read_shifted(reader.expr, total, shift)
+        if expr is None:
+            return program
+        replaced[reader.name] = _with(reader, expr)
+    taken.add(name)
+    equations: list[Equation] = []
+    for equation in program.equations:
+        if equation.name == total.name:
+            equations.append(maximum)
+        equations.append(replaced.get(equation.name, equation))
+    return program.with_equations(equations)
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix("_sum")
+
+
+def _has_shift(exponent: sp.Expr, program: Program) -> bool:
+    """Whether the exponent is already relative to a maximum."""
+    for read in elements(exponent):
+        equation = program.defined.get(name_of(read))
+        if equation is not None and isinstance(equation.expr, MaxOver):
+            return True
+    return False
+
+
+def _read_shifted(expr: sp.Expr, total: Equation, shift: sp.Expr) -> sp.Expr | None:
+    """The reader of a sum s, in terms of the shifted sum: s = exp(m) s'. None where m would stay behind."""
+    reads = [r for r in elements(expr) if name_of(r) == total.name]
+    if len(reads) != 1:
+        return None
+    read = reads[0]
+    here = shift.xreplace(dict(zip((i.symbol for i in total.indices), where_of(read), strict=True)))
+    lone = sp.Symbol("shift_", real=True)
+    opened = expr.replace(
+        lambda e: isinstance(e, sp.log) and e.args[0] == read, lambda e: here + sp.Symbol("log_s_", real=True)
+    )
+    opened = _bottom_up(opened.xreplace({read: read * lone}), lambda node: _ratio(node, here, lone))
+    if opened.has(lone):
+        return None
+    return opened.xreplace({sp.Symbol("log_s_", real=True): sp.log(read)})
+
+
+def _ratio(node: sp.Basic, shift: sp.Expr, lone: sp.Symbol) -> sp.Basic:
+    """exp(k u)/s**k -> exp(k u - k m)/s'**k inside a product; `lone` stays at an s without its exponential."""
+    if not isinstance(node, sp.Mul) or not node.has(lone):
+        return node
+    factors = sp.Mul.make_args(node)
+    power = sum((f.as_base_exp()[1] for f in factors if f.as_base_exp()[0] == lone), sp.Integer(0))
+    powers = [f for f in factors if isinstance(f, sp.exp)]
+    others = [f for f in factors if f.as_base_exp()[0] != lone and not isinstance(f, sp.exp)]
+    if power.is_integer and power.is_negative and len(powers) == 1:
+        return sp.Mul(sp.exp(sp.expand(powers[0].args[0] + power * shift)), *others)
+    return node

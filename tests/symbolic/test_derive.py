@@ -1,0 +1,2 @@
+from .programs import PROGRAMS
+def test_a(): assert PROGRAMS
