@@ -4,18 +4,17 @@
 weights where there are any, for each output; the formula `value` makes a number of these averages, for each
 output; the metric is its mean over the outputs. What y and y_hat are depends on the row's view:
 
-    values       as they are given                         y_mean: the mean of y over the samples
-    indicators   1 where it is this class, else 0          a column a class; classes that occur nowhere are left out
-    classes      numbers of classes, in one column         rank: classes that scored higher than the right one
+    values       as they are given; and y_mean, the mean of y over the samples
+    indicators   1 where it is this class, else 0, a column a class; classes that occur nowhere are left out
+    classes      numbers of classes, in one column; and rank, how many classes scored above the right one
 
-With one column of output, y_hat is 1 above the threshold 0.5 (above 0 where targets are -1 and 1), and the only
-indicator is that of the class 1. The definitions are those of scikit-learn, with zero_division=0.
+With one column of output, y_hat is 1 above the threshold 0.5 (above 0 where targets are -1 and 1), and the
+only indicator is that of the class 1. The definitions are those of scikit-learn, with zero_division=0.
 """
 
 from __future__ import annotations
 
 import inspect
-import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from ..symbolic.closure import Arithmetic, Closure, closure
 from ..symbolic.errors import DataError, SpecError, nearest
 from ..symbolic.functions import expm1, log1p, sigmoid, softplus
 from ..symbolic.rows import FrozenMapping, read_formula, real_symbols
+from ..symbolic.text import expression_text
 
 Floats = NDArray[np.float64]
 
@@ -45,9 +45,9 @@ def _piece_by_piece(pieces: Sequence[tuple[Closure, Closure]]) -> Closure:
 
 ARRAYS: Final = Arithmetic(
     functions={
-        **{f: getattr(np, f.__name__) for f in (sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.sinh, sp.cosh, sp.tanh,
-           sp.floor, sp.sign, sp.sqrt, expm1, log1p)},
-        **{f: getattr(np, f"arc{f.__name__[1:]}") for f in (sp.asin, sp.acos, sp.atan, sp.asinh, sp.acosh, sp.atanh)},
+        **{f: getattr(np, f.__name__) for f in (sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.asin, sp.acos,
+           sp.atan, sp.sinh, sp.cosh, sp.tanh, sp.asinh, sp.acosh, sp.atanh, sp.floor, sp.sign, sp.sqrt,
+           expm1, log1p)},
         sp.erf: special.erf,
         sp.erfc: special.erfc,
         sp.ceiling: np.ceil,
@@ -118,8 +118,6 @@ class Metric:
             return float(np.mean(closure(self.value, ARRAYS)(means)))
 
     def __str__(self) -> str:
-        from ..symbolic.text import expression_text
-
         if self.function is not None:
             return f"{self.name}: a function"
         means = ", ".join(f"{k} = mean({expression_text(e)})" for k, e in self.means.items())
@@ -170,10 +168,7 @@ def _classes(y: NDArray, y_hat: Floats, name: str) -> dict[str, Floats]:
     count = y_hat.shape[1]
     if count == 1:
         return _two_classes(_column(y), y_hat, name)
-    if y.shape == y_hat.shape:
-        right = y.argmax(axis=1)
-    else:
-        right = _class_numbers(y, count, name)
+    right = y.argmax(axis=1) if y.shape == y_hat.shape else _class_numbers(y, count, name)
     own = np.take_along_axis(y_hat, right[:, None], axis=1)
     earlier = np.arange(count) < right[:, None]
     rank = ((y_hat > own) | ((y_hat == own) & earlier)).sum(axis=1)
@@ -241,14 +236,13 @@ METRICS: Final[Mapping[str, Metric]] = FrozenMapping(dict([
 ]))  # fmt: skip
 
 
-def metric(
-    name: str | sp.Expr | Metric | Callable[..., float], larger_is_better: bool | None = None
-) -> Metric:
+def metric(name: str | sp.Expr | Metric | Callable[..., float], larger_is_better: bool = False) -> Metric:
     """The metric of that name, or one of the user's own.
 
-    name   of the table ("top_3": top_k with k = 3); or a formula in y and y_hat, which is averaged over samples
-           and outputs; or a function (y, y_hat) -> float, with a parameter sample_weight if it knows weights
-    larger_is_better   of a metric of the user's own; False if not given
+    name               of the table ("top_3": top_k with k = 3; top_k: k = 5); or a formula in y and y_hat,
+                       which is averaged over samples and outputs; or a function (y, y_hat) -> float, with a
+                       parameter sample_weight if it knows weights
+    larger_is_better   of a metric of the user's own
 
     Raises SpecError for a name or a symbol that is not known.
 
@@ -257,19 +251,17 @@ def metric(
     >>> metric("top_2")([0, 1], [[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]])
     0.5
     """
-    own = {"larger_is_better": bool(larger_is_better)}
     if isinstance(name, Metric):
         return name
-    if isinstance(name, str) and name.strip().isidentifier():
+    if isinstance(name, str) and name.strip().isidentifier() and name.strip() not in SYMBOLS[View.VALUES]:
         return _by_name(name.strip())
     if callable(name) and not isinstance(name, sp.Basic):
         called = getattr(name, "__name__", type(name).__name__)
-        return Metric(called, View.VALUES, FrozenMapping(), sp.nan, **own, function=name)
+        return Metric(called, View.VALUES, FrozenMapping(), sp.nan, larger_is_better, function=name)
     formula = read_formula(name, real_symbols(SYMBOLS[View.VALUES]), "metric")
     closure(formula, ARRAYS)  # raises where the expression holds something that cannot be computed
-    return Metric(
-        str(name), View.VALUES, FrozenMapping({"error": formula}), sp.Symbol("error", real=True), **own
-    )
+    means = FrozenMapping({"error": formula})
+    return Metric(str(name), View.VALUES, means, sp.Symbol("error", real=True), larger_is_better)
 
 
 def _by_name(name: str) -> Metric:

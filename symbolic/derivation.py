@@ -25,6 +25,7 @@ FORWARD_PASSES = (
     logarithms_opened,  # before shifting: log(exp(z)/s) becomes z - log(s), which then can be shifted
     shifted_exponentials,
 )
+BEFORE_NORMAL_FORM = (named_functions, branches_outward)
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,17 @@ class Derivation:
 
 
 def derivation(model: Model, variant: Variant) -> Derivation:
-    """Derive the gradients of a model.
+    """Derive the gradients of a model."""
+    return Derivation(model, variant, derived_program(model.program(variant)))
 
-    Each stage is checked by the checker of the language before the next one starts.
+
+def derived_program(program: Program, loss: str = "L") -> Derived:
+    """Normal form, stable form, adjoints, and nothing computed twice.
+
+    What each stage made is checked by the checker of the language before the next one starts.
     """
-    program = model.program(variant)
     for forward_pass in FORWARD_PASSES:
-        program = check(forward_pass(program))
-    derived = tidied(derive(program))
+        program = check(forward_pass(program), normal=forward_pass not in BEFORE_NORMAL_FORM)
+    derived = tidied(derive(program, loss))
     check(derived.program)
-    return Derivation(model, variant, derived)
+    return derived

@@ -4,7 +4,7 @@
     fan_out   units that an input goes to
 
 The scale is the value itself (constant), the standard deviation (normal), the half-width (uniform: between
--scale and scale) or the gain (orthogonal). Normal means the normal distribution, as in torch; Keras cuts it off.
+-scale and scale) or the gain (orthogonal). Normal means the normal distribution, as in torch; Keras cuts it.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def initialiser(
     >>> initialiser("normal", std=0.01)
     normal(std=0.01)
     >>> print(initialiser("sqrt(k/fan_in)", "normal", k=1.5))
-    formula(k=1.5): normal, scale = sqrt(k/fan_in)
+    formula(k=1.5): normal, scale = sqrt(k)/sqrt(fan_in)
     """
     if isinstance(name, Initialiser):
         return name

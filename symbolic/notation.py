@@ -132,10 +132,55 @@ class Cases:
 
 
 Math = (
-    Name | Number | Word | Sign | Row | Call | Group | Power | Root | Fraction | Partial | Product | Total | Over | Cases
+    Name
+    | Number
+    | Word
+    | Sign
+    | Row
+    | Call
+    | Group
+    | Power
+    | Root
+    | Fraction
+    | Partial
+    | Product
+    | Total
+    | Over
+    | Cases
 )
 
-BRACKETS: Mapping[str, tuple[str, str]] = {"(": ("(", ")"), "[": ("[", "]"), "|": ("|", "|"), "||": ("||", "||")}
+BRACKETS: Mapping[str, tuple[str, str]] = {
+    "(": ("(", ")"),
+    "[": ("[", "]"),
+    "|": ("|", "|"),
+    "||": ("||", "||"),
+}
+
+
+def is_tall(parts: tuple[Math, ...]) -> bool:
+    """Whether brackets must grow around something."""
+    tall = (Fraction, Partial, Over, Cases, Root)
+    found: list[Math] = list(parts)
+    while found:
+        math = found.pop()
+        if isinstance(math, tall):
+            return True
+        match math:
+            case Product():
+                found += math.factors
+            case Total():
+                found += [term for _, term in math.terms]
+            case Call():
+                found += math.arguments
+            case Group():
+                found.append(math.body)
+            case Power():
+                found.append(math.base)
+            case Row():
+                found += math.parts
+            case _:
+                pass
+    return False
 
 
 def total(*terms: Math) -> Math:
@@ -170,7 +215,9 @@ def at(symbol: Math, sub: Math | None) -> Math:
         return replace(symbol, sub=sub if symbol.sub is None else Row((symbol.sub, Sign(","), sub)))
     if isinstance(symbol, Partial):
         return replace(symbol, bottom=at(symbol.bottom, sub))
-    return Name("", sub=sub) if symbol == Word("") else Row((Group(symbol, "["), Name("", sub=sub)))
+    if isinstance(symbol, Call) and isinstance(symbol.function, Name):
+        return replace(symbol, function=at(symbol.function, sub))
+    raise AssertionError(f"{symbol} takes no subscript")
 
 
 def transposed(math: Math) -> Math:
@@ -187,7 +234,7 @@ def transposed(math: Math) -> Math:
 def power(base: Math, exponent: Math) -> Math:
     """A power; whatever is not a plain symbol or number gets brackets."""
     plain = isinstance(base, Name) and not base.label and not base.transposed
-    closed = isinstance(base, Group | Cases)
+    closed = isinstance(base, Group | Cases) or (isinstance(base, Call) and isinstance(base.function, Word))
     return Power(base if plain or closed or isinstance(base, Number) else Group(base), exponent)
 
 
@@ -222,14 +269,22 @@ class Symbols:
     known      names of all tensors and equations
     adjoint    tensor -> the name of its adjoint
     deltas     tensor -> label, where its adjoint is written delta^(label)
+    own        names that layers give their tensors, before the label is appended: W, b, z, x, ...
 
     >>> symbols = Symbols(["W1", "z1", "dW1", "dz1"], {"W1": "dW1", "z1": "dz1"}, {"z1": "1"})
     >>> symbols["W1"].label, symbols["dz1"].base, symbols["dW1"].bottom == symbols["W1"]
     (('1',), 'delta', True)
     """
 
-    def __init__(self, known: Iterable[str], adjoint: Mapping[str, str], deltas: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        known: Iterable[str],
+        adjoint: Mapping[str, str],
+        deltas: Mapping[str, str],
+        own: Iterable[str] = (),
+    ) -> None:
         self.known = frozenset(known)
+        self.own = frozenset(own)
         self.derived = {derivative: tensor for tensor, derivative in adjoint.items()}
         self.deltas = dict(deltas)
         self._made: dict[str, Math] = {}
@@ -249,51 +304,69 @@ class Symbols:
             return plain_symbol(name)
         penalty = re.fullmatch(r"P_(.+?)_(.+)", name)
         if penalty and penalty[2] in self.known:
-            return Row((Name("P", sub=Word(penalty[1])), Group(self[penalty[2]])))
-        return self._with_suffix(name) or labelled_symbol(name)
+            return Call(Name("P", sub=Word(penalty[1])), (self[penalty[2]],))
+        return self._with_suffix(name) or labelled_symbol(name, self.own)
 
     def _with_suffix(self, name: str) -> Math | None:
-        """zo_max is the maximum that belongs to zo: z^(o) with max in superscript."""
-        whole = name.removeprefix("argmax_")
-        stems = [s for s in self._stems if whole.startswith(f"{s}_")] if whole == name else []
-        stem = whole if whole != name and whole in self.known else (max(stems, key=len) if stems else None)
-        if stem is None:
+        """What belongs to a tensor carries a word: zo_max and exp_zo are z^(o) with max, exp in superscript."""
+        for stem in self._stems:
+            if name.startswith(f"{stem}_"):
+                word = name.removeprefix(f"{stem}_")
+                break
+            found = re.fullmatch(rf"(.+)_{re.escape(stem)}([0-9]*)", name)
+            if found:
+                word = found[1] + found[2]
+                break
+        else:
             return None
         symbol = self[stem]
-        word = "argmax" if whole != name else name.removeprefix(f"{stem}_")
         return replace(symbol, label=(*symbol.label, word)) if isinstance(symbol, Name) else None
 
     @cached_property
     def _stems(self) -> tuple[str, ...]:
-        """Names that others may begin with; not single letters, which begin too much."""
-        return tuple(sorted(s for s in self.known if len(s) > 1 and s not in self.derived))
+        """Names that others may be made from, the longest first; not single letters, which others hold by chance."""
+        return tuple(
+            sorted(
+                (s for s in self.known if len(s) > 1 and s not in self.derived), key=lambda s: (-len(s), s)
+            )
+        )
 
 
-def labelled_symbol(name: str) -> Name:
+def labelled_symbol(name: str, own: Iterable[str] = ()) -> Name:
     """The name of a layer's tensor: its own name, then the label of the layer ("1", "2", ..., "o").
 
-    >>> labelled_symbol("alpha2"), labelled_symbol("V1_2").base
-    (Name(base='alpha', hat=False, label=('2',), sub=None, transposed=False, prime=False), 'V1')
+    >>> labelled_symbol("alpha2").label, labelled_symbol("V1_2").base, labelled_symbol("Wo", ["W"]).label
+    (('2',), 'V1', ('o',))
     """
     if re.fullmatch(r"[A-Za-z]_hat", name):
         return Name(name[0], hat=True)
-    found = re.fullmatch(r"(.*[0-9])_([0-9]+|o)|(.*?[A-Za-z])([0-9]+)|([A-Za-z]+)(o)", name)
-    if not found or name in GREEK:
+    stem = name.removesuffix("o")
+    if stem != name and (stem in own or stem.removesuffix("_") in own):
+        return Name(stem if stem in own else stem.removesuffix("_"), label=("o",))
+    found = re.fullmatch(r"(.*[0-9])_([0-9]+)|(.*?[A-Za-z_])([0-9]+)", name)
+    if not found:
         return Name(name)
     base, label = (part for part in found.groups() if part is not None)
-    if label == "o" and not (len(base) == 1 or base in GREEK or "0" <= base[-1] <= "9"):
-        return Name(name)  # a word that ends in o
     return Name(base, label=(label,))
 
 
 class IndexNotation(Printer):
-    """Expressions in index notation as notation; what SymPy's printers do for strings, for trees."""
+    """Expressions in index notation as notation; what SymPy's printers do for strings, for trees.
+
+    `hidden` are indices that are left out, where they are the same throughout.
+    """
 
     printmethod = "_chainrule_notation"
 
-    def __init__(self, symbols: Symbols) -> None:
+    def __init__(self, symbols: Symbols, hidden: Iterable[sp.Symbol] = ()) -> None:
         super().__init__()
         self.symbols = symbols
+        self.hidden = frozenset(hidden)
+
+    def doprint(self, expr: object) -> Math:
+        """The tree itself: SymPy's printers end by making a string."""
+        made: Math = self._print(expr)
+        return made
 
     def emptyPrinter(self, expr: object) -> Math:
         return Word(str(expr))
@@ -302,7 +375,10 @@ class IndexNotation(Printer):
         return plain_symbol(expr.name) if is_index(expr) else self.symbols[expr.name]
 
     def _print_Indexed(self, expr: sp.Indexed) -> Math:
-        return at(self.symbols[str(expr.base.label)], subscript(self._print(i) for i in expr.indices))
+        return at(
+            self.symbols[str(expr.base.label)],
+            subscript(self._print(i) for i in expr.indices if i not in self.hidden),
+        )
 
     def _print_Integer(self, expr: sp.Integer) -> Math:
         return Number(str(expr.p)) if expr >= 0 else Total(((True, Number(str(-expr.p))),))
@@ -414,12 +490,11 @@ class IndexNotation(Printer):
         return Call(Word(expr.func.__name__), tuple(self._print(a) for a in expr.args))
 
 
-def notation(expr: sp.Basic, symbols: Symbols) -> Math:
+def notation(expr: sp.Basic, symbols: Symbols, hidden: Iterable[sp.Symbol] = ()) -> Math:
     """An expression in index notation as notation.
 
     >>> z = sp.Symbol("z", real=True)
     >>> notation(1 - sp.tanh(z), Symbols([], {}, {})).terms[1][0]
     True
     """
-    made: Math = IndexNotation(symbols).doprint(expr)
-    return made
+    return IndexNotation(symbols, hidden).doprint(expr)

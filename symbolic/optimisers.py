@@ -15,7 +15,7 @@ and Ba 2015.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -80,7 +80,11 @@ class Optimiser:
     states: Mapping[str, float]
     scalars: Mapping[str, float]
     scalar_updates: Updates
-    source: str = ""
+    source: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("hyperparameters", "states", "scalars"):
+            object.__setattr__(self, name, FrozenMapping(getattr(self, name)))
 
     @cached_property
     def bound(self) -> Optimiser:

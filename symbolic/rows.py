@@ -127,7 +127,7 @@ def equals_signs(values: Mapping[str, float]) -> str:
     >>> equals_signs({"lr": 0.001, "nesterov": True})
     'lr=0.001, nesterov=True'
     """
-    return ", ".join(f"{k}={v}" if isinstance(v, bool) else f"{k}={v:g}" for k, v in values.items())
+    return ", ".join(f"{k}={v}" if isinstance(v, bool) else f"{k}={v:.15g}" for k, v in values.items())
 
 
 def constructor(

@@ -1,4 +1,4 @@
-"""One table of a spec, read key by key: a value of the right type, or a `SpecError` that says where it stands.
+"""One table of a spec, read key by key: a value of the right type, or a `SpecError` that says where.
 
 A spec is what TOML and JSON have in common: tables with text keys, lists, text, numbers, true and false.
 """

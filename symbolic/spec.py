@@ -45,9 +45,7 @@ def model_from_dict(given: Mapping[str, Any], place: str = "spec") -> Model:
     chainrule.symbolic.errors.SpecError: net.toml: layer 1: the key 'unit' is not known. Known: activation, bias, initialiser, type, units. Did you mean 'units'?
     """  # noqa: E501  an expected message stands on one line
     spec = Section(given, place).only(*SECTIONS)
-    head = Section(spec.table("model"), f"{place}: model").only(
-        "inputs", "loss", "penalties", "tokens", "name"
-    )
+    head = spec.section("model").only("inputs", "loss", "penalties", "tokens", "name")
     inputs, layers, loss, penalties = _inputs(head), _layers(spec), _loss(head), _penalties(head)
     tokens, name = head.whole("tokens", None), head.text("name", "model")
     with at(place):
@@ -56,13 +54,12 @@ def model_from_dict(given: Mapping[str, Any], place: str = "spec") -> Model:
 
 def _inputs(head: Section) -> tuple[int, ...]:
     def read(value: object) -> tuple[int, ...] | None:
-        given = value if isinstance(value, list) else [value]
+        given: list[Any] = value if isinstance(value, list) else [value]
         sizes = tuple(size for size in given if as_whole(size, 1) is not None)
         return sizes if given and len(sizes) == len(given) else None
 
-    return head.read(
-        "inputs", REQUIRED, read, "give the number of features of a sample, or a list such as [8, 8]"
-    )
+    rule = "give the number of features of a sample, or a list such as [8, 8]"
+    return head.read("inputs", REQUIRED, read, rule)
 
 
 def _loss(head: Section) -> Loss:
@@ -111,39 +108,24 @@ def _activate(section: Section) -> Layer:
 
 
 def _dropout(section: Section) -> Layer:
-    return Dropout(
-        section.only("type", "rate").number(
-            "rate", REQUIRED, lambda rate: 0 <= rate < 1, "give a number of at least 0 and less than 1"
-        )
-    )
+    rule = "give a number of at least 0 and less than 1"
+    return Dropout(section.only("type", "rate").number("rate", REQUIRED, lambda rate: 0 <= rate < 1, rule))
 
 
 def _equations(section: Section) -> Layer:
-    section.only(
-        "type", "equations", "output", "indices", "parameters", "initialisers", "incoming", "constants"
-    )
-    declared = Section(section.table("parameters"), f"{section.place}: parameters")
-    sizes, constants = section.section("indices"), section.section("constants")
-    first = section.section("initialisers")
-    texts = {
-        "equations": section.text("equations", rule='give lines such as """h[n,j] = tanh(x[n,j])"""'),
-        "output": section.text("output", rule="give the name of the equation whose result goes out"),
-    }
+    tables = ("indices", "parameters", "initialisers", "constants")
+    section.only("type", "equations", "output", "incoming", *tables)
+    sizes, declared, first, constants = (section.section(key) for key in tables)
+    text = section.text("equations", rule='give lines such as """h[n,j] = tanh(x[n,j])"""')
+    output = section.text("output", rule="give the name of the equation whose result goes out")
+    incoming = section.texts("incoming") if "incoming" in section else None
+    indices = {name: sizes.whole(name) for name in sizes.values}
+    rule = 'give its indices, such as ["i", "j"]'
+    parameters = {name: declared.texts(name, rule=rule) for name in declared.values}
+    numbers = {name: constants.number(name) for name in constants.values}
     with at(section.place):
-        return Equations(
-            **texts,
-            indices={name: sizes.whole(name) for name in sizes.values},
-            parameters={
-                name: declared.texts(name, rule='give its indices, such as ["i", "j"]')
-                for name in declared.values
-            },
-            initialisers={
-                name: initialiser_from(value, f"initialiser of '{name}'")
-                for name, value in first.values.items()
-            },
-            incoming=section.texts("incoming") if "incoming" in section else None,
-            constants={name: constants.number(name) for name in constants.values},
-        )
+        initial = {k: initialiser_from(v, f"initialiser of '{k}'") for k, v in first.values.items()}
+        return Equations(text, output, indices, parameters, initial, incoming, numbers)
 
 
 LAYERS: Final[Mapping[str, Callable[[Section], Layer]]] = {
@@ -216,9 +198,10 @@ def initialiser_from(given: Any, place: str) -> Any:
     numbers = _hyperparameters(row, ("distribution",))
     if FORMULA not in row:
         row.only("name", "hyperparameters", *numbers)
-        return initialiser(row.text("name"), **numbers)
+        return initialiser(row.text("name"), **numbers)  # type: ignore[arg-type]
     known = tuple(Distribution)
-    return initialiser(row.text("formula"), row.choice("distribution", "uniform", known), **numbers)
+    distribution = row.choice("distribution", "uniform", known)
+    return initialiser(row.text("formula"), distribution, **numbers)
 
 
 def _row(given: Any, place: str) -> Section:
@@ -238,8 +221,8 @@ def _hyperparameters(row: Section, fields: tuple[str, ...]) -> dict[str, float]:
     flat = row.without(*known)
     for key, value in flat.items():
         if as_number(value) is None:
-            raise SpecError(f"{row.place}: the key {key!r} is not known, and {shown(value)} no number for a symbol "
-                            f"of the formula. {nearest(str(key), known)}")  # fmt: skip
+            problem = f"the key {key!r} is not known, and {shown(value)} no number for a symbol of that name"
+            raise SpecError(f"{row.place}: {problem}. {nearest(str(key), known)}")
     return {**flat, **row.table("hyperparameters")}
 
 
@@ -268,25 +251,18 @@ def layer_to(layer: Layer, number: int) -> dict[str, Any]:
     """One layer as a table."""
     match layer:
         case Dense():
-            rest = {} if layer.bias else {"bias": False}
-            if layer.initialiser is not None:
-                rest["initialiser"] = initialiser_to(layer.initialiser, f"layer {number}")
-            return {
-                "type": "dense",
-                "units": layer.units,
-                "activation": activation_to(layer.activation),
-                **rest,
-            }
+            dense = {"type": "dense", "units": layer.units, "activation": activation_to(layer.activation)}
+            dense |= {} if layer.bias else {"bias": False}
+            first = initialiser_to(layer.initialiser, f"layer {number}")
+            return dense if first is None else {**dense, "initialiser": first}
         case Activate():
             return {"type": "activation", "activation": activation_to(layer.activation)}
         case Dropout():
             return {"type": "dropout", "rate": layer.rate}
         case Equations():
             return _equations_to(layer, number)
-    known = ", ".join(LAYERS)
-    raise SpecError(
-        f"layer {number}: a {type(layer).__name__} cannot be written to a spec; use one of {known}"
-    )
+    rule = f"use one of {', '.join(LAYERS)}"
+    raise SpecError(f"layer {number}: a {type(layer).__name__} cannot be written to a spec; {rule}")
 
 
 def _equations_to(layer: Equations, number: int) -> dict[str, Any]:
@@ -298,15 +274,9 @@ def _equations_to(layer: Equations, number: int) -> dict[str, Any]:
         },
         "constants": dict(layer.constants),
     }
+    first = {"type": "equations", "equations": layer.equations_text, "output": layer.output}
     incoming = {} if layer.incoming is None else {"incoming": list(layer.incoming)}
-    given = {key: value for key, value in optional.items() if value}
-    return {
-        "type": "equations",
-        "equations": layer.equations_text,
-        "output": layer.output,
-        **given,
-        **incoming,
-    }
+    return {**first, **{key: value for key, value in optional.items() if value}, **incoming}
 
 
 def activation_to(given: Activation) -> Any:
@@ -331,8 +301,8 @@ def loss_to(given: Loss) -> Any:
     if row is not None and Loss(given.name, hyperparameters=_those_of(row, numbers)) == given:
         changed = {k: v for k, v in numbers.items() if row.hyperparameters[k] != v}
         return _shortest({"name": given.name, **changed})
-    fields = {"over": given.over, "heads": list(given.heads), "targets": given.targets, "classes": given.classes,
-              "needs": given.needs}  # fmt: skip
+    fields = {key: getattr(given, key) for key in ("over", "targets", "classes", "needs")}
+    fields["heads"] = list(given.heads)
     plain = {"over": "mean", "heads": ["y_hat"], "targets": "real", "classes": False, "needs": ""}
     own = {key: value for key, value in fields.items() if value != plain[key]}
     named = {"hyperparameters": numbers} if numbers else {}
@@ -368,7 +338,7 @@ def _those_of(row: Loss, numbers: Mapping[str, float]) -> dict[str, float]:
 
 
 def _shortest(table: dict[str, Any]) -> Any:
-    """A table with only a name is that name; one with only a formula is that formula, where it reads as one."""
+    """A table with only a name is that name; one with only a formula is that formula, if it reads as one."""
     if set(table) == {"name"}:
         return table["name"]
     formula = table.get("formula", "")

@@ -13,7 +13,7 @@ import sympy as sp
 from sympy.printing.precedence import PRECEDENCE, precedence
 from sympy.printing.printer import Printer
 
-from .functions import ArgMaxOver, MaxOver
+from .functions import CONTRACTIONS, ArgMaxOver, MaxOver
 
 if TYPE_CHECKING:
     from .language import Equation, Program
@@ -42,7 +42,8 @@ class TextPrinter(Printer):
 
     def parenthesized(self, expr: sp.Basic, level: int) -> str:
         text = self._print(expr)
-        return f"({text})" if precedence(expr) < level else text
+        loose = isinstance(expr, sp.Sum) and level >= PRECEDENCE["Mul"]
+        return f"({text})" if loose or precedence(expr) < level else text
 
     def _print_Symbol(self, expr: sp.Symbol) -> str:
         return expr.name
@@ -80,12 +81,12 @@ class TextPrinter(Printer):
         top = " ".join(self._factor(f, last=f is above[-1]) for f in above) or "1"
         if not below:
             return top
-        bottom = " ".join(self._factor(f, last=True) for f in below)
+        bottom = " ".join(self._factor(f, last=False) for f in below)
         return f"{top}/{bottom if len(below) == 1 else f'({bottom})'}"
 
     def _factor(self, expr: sp.Expr, last: bool) -> str:
         text = self._print(expr)
-        loose = isinstance(expr, sp.Add) or (isinstance(expr, sp.Sum) and not last)
+        loose = isinstance(expr, sp.Add | sp.Mul) or (isinstance(expr, sp.Sum) and not last)
         fraction = isinstance(expr, sp.Rational) and expr.q != 1 and "/" in text
         return f"({text})" if loose or fraction else text
 
@@ -98,7 +99,8 @@ class TextPrinter(Printer):
 
     def _print_Piecewise(self, expr: sp.Piecewise) -> str:
         parts = [
-            f"{self._print(e)} otherwise" if c == sp.true else f"{self._print(e)} if {self._print(c)}" for e, c in expr.args
+            f"{self._print(e)} otherwise" if c == sp.true else f"{self._print(e)} if {self._print(c)}"
+            for e, c in expr.args
         ]
         return "{" + "; ".join(parts) + "}"
 
@@ -174,7 +176,8 @@ def over_and_under(expr: sp.Expr) -> tuple[list[sp.Expr], list[sp.Expr]]:
             above.append(factor)
 
     def order(f: sp.Expr) -> tuple[bool, bool, bool, bool, str]:
-        return (isinstance(f, sp.Sum), not f.is_number, not isinstance(f, sp.Symbol), isinstance(f, sp.Add), str(f))
+        last = isinstance(f, sp.Add | sp.Piecewise)
+        return (isinstance(f, CONTRACTIONS), not f.is_number, not isinstance(f, sp.Symbol), last, str(f))
 
     return sorted(above, key=order), sorted(below, key=order)
 

@@ -1,8 +1,8 @@
 """Small programs, one for each thing that the language can say, and random values for their tensors.
 
-Every program is small enough to be interpreted with fifty digits at every perturbation of every parameter, and large
-enough for an index to be mistaken for another one: extents that could be confused differ. The loss is `L`.
-The equations are kept as the user would write them, not in normal form.
+They are small enough to be interpreted with many digits at every perturbation of every parameter, and large
+enough for an index to be mistaken for another one. The loss is `L`. The equations are kept as the user would
+write them, not in normal form.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _reader(tensor: Tensor) -> Callable[[tuple[sp.Expr, ...]], sp.Expr]:
 def random_values(
     program: Program, samples: int = SAMPLE_COUNT, seed: int = 0
 ) -> dict[str, dict[tuple[int, ...], Any]]:
-    """A table for every tensor that the program is given: numbers in [-1, 1], integers in the range that they index."""
+    """A table for every given tensor: numbers in [-1, 1], integers in the range that they index."""
     draw = random.Random(seed)
     values: dict[str, dict[tuple[int, ...], Any]] = {}
     for tensor in program.tensors:
@@ -235,7 +235,13 @@ def conv1d() -> Program:
     """Stride 2, padding 1: length 5, window 3, so 3 positions."""
     return written(
         {"o": 2, "i": 2, "s": 5, "p": 3, "r": 3},
-        {"x": "input n i s", "t": "target n o r", "A": "parameter i", "K": "parameter o i p", "b": "parameter o"},
+        {
+            "x": "input n i s",
+            "t": "target n o r",
+            "A": "parameter i",
+            "K": "parameter o i p",
+            "b": "parameter o",
+        },
         """
         u[n,i,s] = tanh(A[i]*x[n,i,s])
         z[n,o,r] = sum(i, p, K[o,i,p]*where(2*r + p - 1 >= 0 and 2*r + p - 1 < 5, u[n,i,2*r+p-1], 0)) + b[o]
@@ -274,12 +280,12 @@ def conv1d_dilated() -> Program:
 def conv2d() -> Program:
     """Stride 2 one way and 1 the other, padding 1 both ways."""
     return written(
-        {"i": 1, "o": 2, "s": 3, "t": 2, "p": 2, "q": 2, "r": 2, "c": 3},
+        {"i": 1, "o": 1, "s": 3, "t": 2, "p": 2, "q": 2, "r": 2, "c": 3},
         {"x": "input n i s t", "y": "target n o r c", "A": "parameter i s t", "K": "parameter o i p q"},
         """
         u[n,i,s,t] = A[i,s,t]*x[n,i,s,t]
         z[n,o,r,c] = sum(i, p, q, K[o,i,p,q]*where(
-            2*r + p - 1 >= 0 and 2*r + p - 1 < 3 and c + q - 1 >= 0 and c + q - 1 < 2, u[n,i,2*r+p-1,c+q-1], 0))
+            2*r + p >= 1 and 2*r + p - 1 < 3 and c + q >= 1 and c + q - 1 < 2, u[n,i,2*r+p-1,c+q-1], 0))
         L = sum(n, o, r, c, z[n,o,r,c]**2*y[n,o,r,c])
         """,
     )
@@ -369,7 +375,13 @@ def attention() -> Program:
     """One head, softmax over the keys."""
     return written(
         {"s": 3, "k": 3, "m": 3, "d": 2, "j": 2},
-        {"x": "input n s j", "t": "target n s d", "Q": "parameter d j", "K": "parameter d j", "V": "parameter d j"},
+        {
+            "x": "input n s j",
+            "t": "target n s d",
+            "Q": "parameter d j",
+            "K": "parameter d j",
+            "V": "parameter d j",
+        },
         """
         q[n,s,d] = sum(j, Q[d,j]*x[n,s,j])
         key[n,s,d] = sum(j, K[d,j]*x[n,s,j])
@@ -641,7 +653,8 @@ def piecewise_constant() -> Program:
         {"x": "input n i", "t": "target n i", "w": "parameter i"},
         """
         u[n,i] = w[i]*x[n,i]
-        h[n,i] = u[n,i]**2*sign(u[n,i]) + floor(3*u[n,i])*u[n,i] + abs(u[n,i])*ceil(u[n,i]) + heaviside(u[n,i])
+        v[n,i] = floor(3*u[n,i])*u[n,i] + abs(u[n,i])*ceil(u[n,i]) + heaviside(u[n,i])
+        h[n,i] = v[n,i] + u[n,i]**2*sign(u[n,i])
         L = sum(n, i, h[n,i]*t[n,i])
         """,
     )
@@ -656,6 +669,34 @@ def several_contractions() -> Program:
         """
         h[n,i] = sum(j, W[i,j]*x[n,j])*sum(j, W[i,j]**2) + max(k, c[k]*sum(j, x[n,j]*c[k]))*sum(k, c[k])
         L = sum(n, sum(i, h[n,i]*t[n,i])**2)/(1 + sum(n, i, h[n,i]**2))
+        """,
+    )
+
+
+@example
+def sums_in_one_another() -> Program:
+    """The second j needs another name, which must not be that of the k inside it."""
+    return written(
+        {"i": 2, "j": 3, "k": 3},
+        {"x": "input n i", "a": "parameter j", "b": "parameter j", "C": "parameter j k"},
+        """
+        h[n,i] = x[n,i]*sum(j, a[j])*exp(sum(j, b[j]*sum(k, C[j,k])))
+        L = sum(n, i, h[n,i])
+        """,
+    )
+
+
+@example
+def largest_of_all() -> Program:
+    """A maximum without a free index, and its position."""
+    return written(
+        {"i": 3, "k": 3},
+        {"x": "input n i", "t": "target n i", "w": "parameter i"},
+        """
+        m = max(k, w[k]**2)
+        p = argmax(k, w[k])
+        h[n,i] = w[i]*x[n,i]/(1 + m) + w[p]
+        L = sum(n, i, h[n,i]*t[n,i])**2
         """,
     )
 
@@ -687,9 +728,10 @@ def elementary_functions() -> Program:
         u[n,i] = w[i]*x[n,i]/2
         a[n,i] = sinh(u[n,i])*cosh(u[n,i]) + tan(u[n,i]) + asin(u[n,i])*acos(u[n,i]) + atan(u[n,i])
         b[n,i] = asinh(u[n,i]) + acosh(2 + u[n,i])*atanh(u[n,i]) + erf(u[n,i]) + erfc(u[n,i])*log(2 + u[n,i])
-        c[n,i] = expm1(u[n,i])*log1p(u[n,i]) + sqrt(1 + u[n,i]) + relu(u[n,i]) + min(u[n,i], x[n,i]) + e**u[n,i]
-        d[n,i] = max(u[n,i], x[n,i], 1/10) + clip(u[n,i], -1/4, 1/4) + (2 + u[n,i])**(x[n,i]*w[i]) + pi**u[n,i]
-        L = sum(n, i, (a[n,i] + b[n,i] + c[n,i] + d[n,i])*t[n,i])**2
+        c[n,i] = expm1(u[n,i])*log1p(u[n,i]) + sqrt(1 + u[n,i]) + relu(u[n,i]) + min(u[n,i], x[n,i])
+        d[n,i] = max(u[n,i], x[n,i], 1/10) + clip(u[n,i], -1/4, 1/4) + (2 + u[n,i])**(x[n,i]*w[i])
+        f[n,i] = a[n,i] + b[n,i] + c[n,i] + d[n,i] + pi**u[n,i] + e**u[n,i]
+        L = sum(n, i, f[n,i]*t[n,i])**2
         """,
     )
 
@@ -699,7 +741,13 @@ def unused_parameter() -> Program:
     """One parameter nowhere, one only in an equation that the loss does not need."""
     return written(
         {"i": 2, "k": 3},
-        {"x": "input n i", "t": "target n i", "w": "parameter i", "idle": "parameter i k", "aside": "parameter k"},
+        {
+            "x": "input n i",
+            "t": "target n i",
+            "w": "parameter i",
+            "idle": "parameter i k",
+            "aside": "parameter k",
+        },
         """
         other[k] = aside[k]**2
         h[n,i] = w[i]*x[n,i]

@@ -1,0 +1,180 @@
+"""The `chainrule` command: its words. What they do is in `commands.py`, which is imported when one runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+WRONG: Final = 2  # the exit code for a wrong spec or wrong data
+INTERRUPTED: Final = 130
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Commands(click.Group):
+    """The group of commands; an error of ours is one line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interruption:
+            say("; ".join(["interrupted", *map(str, interruption.args)]))
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            raise  # click ends quietly
+        except _ours() as error:
+            say(f"error: {_described(error)}")
+            raise click.exceptions.Exit(WRONG) from None
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order in which one uses them
+
+
+def say(line: str) -> None:
+    """A line on stderr."""
+    click.echo(line, err=True)
+
+
+def _ours() -> tuple[type[Exception], ...]:
+    from .symbolic.errors import ChainruleError
+
+    return (ChainruleError, OSError)
+
+
+def _described(error: Exception) -> str:
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}"
+    return f"{type(error).__name__}: {error}"
+
+
+def path_argument(name: str) -> Decorator:
+    return click.argument(name.lower(), metavar=name, type=click.Path(path_type=Path))
+
+
+OVERRIDES: Final = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override the spec: training.epochs=5, layer.0.units=64.",
+)
+OUTPUT: Final = click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write to a file."
+)
+QUIET: Final = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+
+
+def with_options(*options: Decorator) -> Decorator:
+    """Several options at once, in this order."""
+    return lambda function: reduce(lambda made, option: option(made), reversed(options), function)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="chainrule")
+def main() -> None:
+    """Write the equation, read its gradient, run it fast.
+
+    SPEC is a .toml or .json file that describes a model, its training and its data; RUN is a directory that
+    `chainrule train` has written.
+    """
+
+
+@main.command()
+@with_options(path_argument("SPEC"), OVERRIDES)
+def check(spec: Path, overrides: tuple[str, ...]) -> None:
+    """Read SPEC, derive the gradients, and show the layers."""
+    from . import commands
+
+    commands.check(spec, overrides)
+
+
+@main.command()
+@with_options(path_argument("SPEC"), OVERRIDES, OUTPUT)
+@click.option(
+    "--format", "form", type=click.Choice(["text", "latex", "html"]), default="text", show_default=True
+)
+def formulas(spec: Path, overrides: tuple[str, ...], output: Path | None, form: str) -> None:
+    """Print the model of SPEC and its derived gradients."""
+    from . import commands
+
+    commands.formulas(spec, overrides, form, output)
+
+
+@main.command()
+@with_options(path_argument("SPEC"), OVERRIDES, OUTPUT)
+@click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Instead of that of the spec.")
+def generate(spec: Path, overrides: tuple[str, ...], output: Path | None, dtype: str | None) -> None:
+    """Write the kernels of SPEC as Python that needs NumPy and Numba only."""
+    from . import commands
+
+    commands.generate(spec, overrides, dtype, output)
+
+
+@main.command()
+@with_options(path_argument("SPEC"), OVERRIDES, QUIET)
+@click.option("-o", "--output", "run", metavar="RUN", type=click.Path(path_type=Path),
+              help="The directory for the run; by default runs/ and the name of SPEC.")  # fmt: skip
+def train(spec: Path, overrides: tuple[str, ...], run: Path | None, quiet: bool) -> None:
+    """Train the model of SPEC on its data, and save the run."""
+    from . import commands
+
+    commands.train(spec, overrides, run, quiet)
+
+
+@main.command()
+@with_options(path_argument("RUN"), OVERRIDES, QUIET)
+@click.option(
+    "--epochs", type=click.IntRange(min=1), help="How many more; by default as many as the spec says."
+)
+def resume(run: Path, overrides: tuple[str, ...], epochs: int | None, quiet: bool) -> None:
+    """Go on with the training of RUN."""
+    from . import commands
+
+    commands.resume(run, overrides, epochs, quiet)
+
+
+@main.command()
+@with_options(path_argument("RUN"), path_argument("DATA"), OVERRIDES)
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path),
+              help="A .csv, .npy or .npz file; by default csv on stdout.")  # fmt: skip
+def predict(run: Path, data: Path, overrides: tuple[str, ...], output: Path | None) -> None:
+    """Predict with RUN for every sample of DATA."""
+    from . import commands
+
+    commands.predict(run, data, overrides, output)
+
+
+@main.command()
+@with_options(path_argument("RUN"), OVERRIDES)
+@click.argument("data", metavar="[DATA]", required=False, type=click.Path(path_type=Path))
+def evaluate(run: Path, data: Path | None, overrides: tuple[str, ...]) -> None:
+    """Measure RUN on DATA, or on the parts of its own data that were kept aside."""
+    from . import commands
+
+    commands.evaluate(run, data, overrides)
+
+
+@main.command()
+@with_options(path_argument("SPEC"), OVERRIDES)
+@click.option(
+    "--seconds", type=click.FloatRange(min=0.01), default=2.0, show_default=True, help="For each measurement."
+)
+def bench(spec: Path, overrides: tuple[str, ...], seconds: float) -> None:
+    """Measure the training steps of SPEC, with one thread and with all."""
+    from . import bench as benchmark
+
+    benchmark.bench(spec, overrides, seconds)
+
+
+@main.command()
+def doctor() -> None:
+    """Show what chainrule finds on this machine, and try a kernel."""
+    from .doctor import report
+
+    sys.exit(0 if report() else 1)

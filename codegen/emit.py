@@ -1,0 +1,540 @@
+"""Plan -> source: one readable Python module of Numba kernels. Writes; decides nothing.
+
+A module holds, for every routine (`predict`, `evaluate`, `gradients`, `train`), functions over named arrays that cite
+the formulas they compute, then one function a phase that finds the arrays of its block in a table of addresses, and last
+`KERNELS`, a description by which the runtime allocates the arrays and runs the phases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pprint
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import sympy as sp
+
+from ..symbolic.language import SAMPLE_INDEX, SAMPLES, Index, Kind, Program, Role, Tensor
+from ..symbolic.optimisers import Optimiser
+from ..symbolic.text import equation_text, expression_text
+from .expression import Names, source
+from .legal import legal
+from .loops import INDENT, Scope, arrays_of, block_lines, scalar_names
+from .plan import Phase, Plan, Step, Task
+
+OPTIONS = 'fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, error_model="numpy", nogil=True'
+FIXED_SLOTS = ("samples", "start", "step", "gathering", "key", "scratch")
+SCRATCH_ALIGNMENT = 64
+GIVEN = (Role.INPUT, Role.TARGET, Role.WEIGHT)
+
+
+@dataclass(frozen=True)
+class Update:
+    """How training changes the parameters: the optimiser's rule, and the gradients' clipping before it."""
+
+    optimiser: Optimiser
+    clip_value: float | None = None
+    clip_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class Routine:
+    """One thing that the module can do: a plan under a name; `update` where it trains."""
+
+    name: str
+    plan: Plan
+    gradients: Mapping[str, str] = field(default_factory=dict)  # equation -> parameter
+    update: Update | None = None
+
+    @property
+    def gathers(self) -> bool:
+        return self.update is not None
+
+
+class Slots:
+    """Places in the table of addresses, given out in order."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, int] = {name: k for k, name in enumerate(FIXED_SLOTS)}
+
+    def __getitem__(self, name: str) -> int:
+        return self.places.setdefault(name, len(self.places))
+
+
+@dataclass
+class Module:
+    """The module while it is written."""
+
+    lines: list[str] = field(default_factory=list)
+    slots: Slots = field(default_factory=Slots)
+    phases: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+
+    def function(self, decorator: str, name: str, arguments: Sequence[str], comment: str, body: Iterable[str]) -> None:
+        head = f"def {name}({', '.join(arguments)}):"
+        if len(head) > 110:
+            inner = textwrap.wrap(", ".join(arguments) + ",", 100, break_long_words=False)
+            head = "\n".join([f"def {name}(", *(INDENT + line for line in inner), "):"])
+        lines = [decorator] if decorator else []
+        lines += [head, *([f'{INDENT}"""{comment}"""'] if comment else []), *(INDENT + line for line in body)]
+        self.lines += ["", "", *lines]
+
+
+def module_source(banner: str, imports: str, routines: Sequence[Routine], real: str, description: dict[str, object]) -> str:
+    """The whole module. `imports` brings in `gemm`, `view`, `uniform` and the elementary functions."""
+    module = Module()
+    writers = [RoutineWriter(module, routine, real) for routine in routines]
+    for writer in writers:
+        writer.write()
+    description = {
+        **description,
+        "real": real,
+        "slots": module.slots.places,
+        "scratch": max(writer.scratch_bytes() for writer in writers),
+        "routines": module.phases,
+        **_arrays(routines),
+    }
+    shown = pprint.pformat(description, width=110, sort_dicts=False)
+    parts = [
+        f'"""{banner}"""',
+        imports,
+        f"real = np.{real}",
+        *module.lines,
+        "",
+        "",
+        f"SLOTS = {len(module.slots.places)}",
+        f"KERNELS = {shown}",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _arrays(routines: Sequence[Routine]) -> dict[str, object]:
+    """Shapes of everything that the runtime allocates; "N" stands for the samples of a batch."""
+    workspace = {}
+    for routine in routines:
+        program = routine.plan.program
+        made = {
+            e.name: ("integer" if e.kind is Kind.INTEGER else "real", _shape(e.tensor, program)) for e in program.equations
+        }
+        noise = {t.name: ("real", _shape(t, program)) for t in program.role(Role.NOISE)}
+        workspace[routine.name] = {**noise, **made}
+    return {"workspace": workspace}
+
+
+def _shape(tensor: Tensor, program: Program) -> tuple[object, ...]:
+    return tuple("N" if i.extent == SAMPLES else program.size(i.extent) for i in tensor.indices) or (1,)
+
+
+class RoutineWriter:
+    """Writes the functions and phases of one routine."""
+
+    def __init__(self, module: Module, routine: Routine, real: str) -> None:
+        self.module, self.routine, self.real = module, routine, real
+        self.plan, self.program = routine.plan, routine.plan.program
+        self.item = 4 if real == "float32" else 8
+        self.prefix = routine.name
+
+    def write(self) -> None:
+        phases = list(self.plan.phases)
+        update = self.routine.update
+        descriptions: list[dict[str, object]] = []
+        if self.routine.gathers:
+            if phases and not self._gathers_within(phases[0]):
+                descriptions.append(self._gather_phase())
+            self._step_function()
+        for number, phase in enumerate(phases):
+            descriptions.append(self._phase(number, phase))
+        if update is not None:
+            descriptions += self._separate_updates(update)
+        self.module.phases[self.routine.name] = descriptions
+
+    # which parameters are updated when
+
+    def _fused(self, parameter: str) -> bool:
+        update = self.routine.update
+        if update is None or update.clip_norm is not None or parameter in self.plan.separate:
+            return False
+        return all(
+            task.gradient_of != parameter for task in (self.plan.phases[0].tasks if self.plan.phases else ())
+        )
+
+    # functions over named arrays
+
+    def _scope(self, names: Names, leading: Index | None) -> Scope:
+        return Scope(self.program, names, leading)
+
+    def _names(self, steps: Sequence[Step], offsets: Mapping[str, str]) -> tuple[Names, list[str]]:
+        """Names for a function, and the lines that read its single numbers."""
+        assigned = [s.equation.name for s in steps]
+        scalars = scalar_names(self.program, arrays_of(steps), assigned)
+        head = [f"{local} = {name}[0]" for name, local in scalars.items()]
+        return Names(offsets, scalars, {SAMPLES: "samples"}), head
+
+    def _function(self, name: str, steps: Sequence[Step], leading: Index | None, offsets: Mapping[str, str]) -> list[str]:
+        """Write the function that computes some steps for a block; returns its arrays."""
+        names, head = self._names(steps, offsets)
+        body = block_lines(steps, self._scope(names, leading))
+        arrays = arrays_of(steps)
+        comment = "; ".join(dict.fromkeys(s.equation.rule for s in steps if s.equation.rule))
+        comment = textwrap.shorten(comment, 90, placeholder=" ...")
+        self.module.function(f"@njit({OPTIONS})", name, ["first", "last", "samples", *arrays], comment, [*head, *body])
+        return arrays
+
+    # phases
+
+    def _phase(self, number: int, phase: Phase) -> dict[str, object]:
+        body: list[str] = []
+        sample_blocks: list[int] = []
+        if phase.rows:
+            block = self.plan.row_block
+            sample_blocks.append(block)
+            body += self._guard_sample_blocks(block, self._row_calls(number, phase.rows))
+        count = 0
+        for task in phase.tasks:
+            calls = self._task_calls(task)
+            if task.leading is not None and task.leading.extent == SAMPLES:
+                sample_blocks.append(task.block)
+                body += self._guard_sample_blocks(task.block, calls)
+        for task in phase.tasks:
+            if task.leading is None or task.leading.extent != SAMPLES:
+                blocks = self._blocks(task)
+                body += self._guard_blocks(blocks, task, self._calls[task.name])
+                count += blocks
+        if number == 0 and self.routine.gathers:
+            body += ["if task == 0:", INDENT + self._step_call()]
+            count += 1
+        name = f"{self.prefix}_phase_{number}"
+        self._wrapper(name, body)
+        return {"function": name, "sample_blocks": tuple(sample_blocks), "tasks": count}
+
+    def _wrapper(self, name: str, body: Sequence[str]) -> None:
+        head = [
+            "table = carray(address, (SLOTS,))",
+            "samples = table[0]",
+        ]
+        self.module.function("", name, ["task", "worker", "address"], "", [*head, *body])
+
+    def _guard_sample_blocks(self, block: int, calls: Sequence[str]) -> list[str]:
+        return [
+            f"blocks = (samples + {block - 1})//{block}",
+            "if task < blocks:",
+            f"{INDENT}first = {block}*task",
+            f"{INDENT}last = min(first + {block}, samples)",
+            *(INDENT + line for line in calls),
+            f"{INDENT}return",
+            "task -= blocks",
+        ]
+
+    def _blocks(self, task: Task) -> int:
+        return 1 if task.leading is None else -(-self.program.size(task.leading.extent) // task.block)
+
+    def _guard_blocks(self, blocks: int, task: Task, calls: Sequence[str]) -> list[str]:
+        size = 1 if task.leading is None else self.program.size(task.leading.extent)
+        if blocks == 1:
+            bounds = ["first = 0", f"last = {size}"]
+            condition = "if task == 0:"
+        else:
+            bounds = [f"first = {task.block}*task", f"last = min(first + {task.block}, {size})"]
+            condition = f"if task < {blocks}:"
+        return [condition, *(INDENT + line for line in (*bounds, *calls)), f"{INDENT}return", f"task -= {blocks}"]
+
+    def _row_calls(self, number: int, steps: Sequence[Step]) -> list[str]:
+        leading = SAMPLE_INDEX
+        name = f"{self.prefix}_rows_{number}"
+        arrays = self._function(name, steps, leading, {})
+        views = [self._view(a) for a in arrays]
+        fills = []
+        if number == 0:
+            if self.routine.gathers and self._gathers_within(self.plan.phases[0]):
+                fills += self._gather_lines([t.name for t in self.program.tensors if t.role in GIVEN], arrays)
+            noise = [t for t in self.program.role(Role.NOISE)]
+            fills += [line for k, t in enumerate(noise) for line in self._noise_lines(t, k, arrays)]
+        return [*views, *fills, f"{name}({', '.join(['first', 'last', 'samples', *arrays])})"]
+
+    @property
+    def _calls(self) -> dict[str, list[str]]:
+        return self.__dict__.setdefault("_task_call_lines", {})
+
+    def _task_calls(self, task: Task) -> list[str]:
+        parameter = task.gradient_of
+        name = f"{self.prefix}_{task.name}" if parameter is None else f"{self.prefix}_gradient_{parameter}"
+        first = task.steps[0].equation
+        leading = first.indices[0] if first.indices else None
+        offsets = {first.name: "first"} if parameter is not None and leading is not None else {}
+        arrays = self._function(name, task.steps, leading, offsets)
+        views = [self._view(a) for a in arrays if parameter is None or a != first.name]
+        call = f"{name}({', '.join(['first', 'last', 'samples', *arrays])})"
+        lines = [*views, call]
+        if parameter is not None:
+            fused = self._fused(parameter)
+            lines = [*views, self._gradient_view(first.name, parameter, fused), call]
+            if fused:
+                lines += self._update_calls(parameter, first.name, arrays)
+        elif self.routine.update is not None and any(s.equation.name == "L" for s in task.steps):
+            lines += [f'losses = view(table[{self.module.slots["losses"]}], (table[2] + 1,), np.float64)', "losses[table[2]] = L[0]"]
+        self._calls[task.name] = lines
+        return lines
+
+    # arrays behind addresses
+
+    def _tensor(self, name: str) -> Tensor:
+        return self.program.by_name[name]
+
+    def _shape_source(self, tensor: Tensor) -> str:
+        words = ["samples" if i.extent == SAMPLES else str(self.program.size(i.extent)) for i in tensor.indices] or ["1"]
+        return f"({', '.join(words)}{',' if len(words) == 1 else ''})"
+
+    def _view(self, name: str) -> str:
+        tensor = self._tensor(name)
+        kind = "np.int64" if tensor.kind is Kind.INTEGER else "real"
+        return f"{name} = view(table[{self.module.slots[name]}], {self._shape_source(tensor)}, {kind})"
+
+    def _row_elements(self, parameter: str) -> int:
+        size = 1
+        for i in self._tensor(parameter).indices[1:]:
+            size *= self.program.size(i.extent)
+        return size
+
+    def _gradient_view(self, gradient: str, parameter: str, fused: bool) -> str:
+        tensor = self._tensor(parameter)
+        others = [str(self.program.size(i.extent)) for i in tensor.indices[1:]]
+        shape = f"({', '.join(['last - first', *others])}{',' if not others else ''})"
+        stride = self._row_elements(parameter) * self.item
+        if fused:
+            start = f"table[5] + worker*{self.scratch_bytes()}"
+        else:
+            start = f"table[{self.module.slots[gradient]}] + first*{stride}"
+        return f"{gradient} = view({start}, {shape}, real)"
+
+    def scratch_bytes(self) -> int:
+        """The largest gradient block, in whole cache lines."""
+        largest = 0
+        for phase in self.plan.phases:
+            for task in phase.tasks:
+                if task.gradient_of is not None:
+                    largest = max(largest, task.block * self._row_elements(task.gradient_of) * self.item)
+        return -(-largest // SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT + SCRATCH_ALIGNMENT
+
+    # the batch: gathering, noise
+
+    def _gathers_within(self, phase: Phase) -> bool:
+        """Whether the first rows can gather their own samples: no task beside them reads any."""
+        given = {t.name for t in self.program.tensors if t.role in GIVEN}
+        return bool(phase.rows) and not any(given & set(s.equation.reads) for t in phase.tasks for s in t.steps) and not any(
+            t.leading is not None and t.leading.extent == SAMPLES for t in phase.tasks
+        )
+
+    def _gather_phase(self) -> dict[str, object]:
+        names = [t.name for t in self.program.tensors if t.role in GIVEN]
+        block = self.plan.row_block
+        views = [self._view(n) for n in names]
+        name = f"{self.prefix}_gather"
+        self._wrapper(name, self._guard_sample_blocks(block, [*views, *self._gather_lines(names, names)]))
+        return {"function": name, "sample_blocks": (block,), "tasks": 0}
+
+    def _gather_lines(self, names: Sequence[str], in_view: Sequence[str]) -> list[str]:
+        """Copy the block's samples from the data set, in the order of this epoch."""
+        slots = self.module.slots
+        lines = [f'order = view(table[{slots["order"]}], (table[1] + samples,), np.int64)']
+        for name in names:
+            if name not in in_view:
+                lines.append(self._view(name))
+            tensor = self._tensor(name)
+            kind = "np.int64" if tensor.kind is Kind.INTEGER else "real"
+            inner = [str(self.program.size(i.extent)) for i in tensor.indices[1:]]
+            shape = f"({', '.join(['1', *inner])}{',' if not inner else ''})"
+            lines.append(f'data_{name} = view(table[{slots[f"data_{name}"]}], {shape}, {kind})')
+        lines.append("for n in range(first, last):")
+        lines.append(f"{INDENT}sample = order[table[1] + n]")
+        for name in names:
+            loops = [legal(f"i{k}") for k in range(len(self._tensor(name).indices) - 1)]
+            depth = 1
+            for k, variable in enumerate(loops):
+                size = self.program.size(self._tensor(name).indices[k + 1].extent)
+                lines.append(f"{INDENT * depth}for {variable} in range({size}):")
+                depth += 1
+            at = ", ".join(["{}", *loops])
+            lines.append(f"{INDENT * depth}{name}[{at.format('n')}] = data_{name}[{at.format('sample')}]")
+        return ["if table[3]:  # gather this block's samples", *(INDENT + line for line in lines)]
+
+    def _noise_lines(self, tensor: Tensor, number: int, in_view: Sequence[str]) -> list[str]:
+        lines = [] if tensor.name in in_view else [self._view(tensor.name)]
+        sizes = [self.program.size(i.extent) for i in tensor.indices[1:]]
+        loops = [f"i{k}" for k in range(len(sizes))]
+        position = "n"
+        for size, variable in zip(sizes, loops, strict=True):
+            position = f"({position})*{size} + {variable}"
+        lines.append("for n in range(first, last):")
+        for depth, (size, variable) in enumerate(zip(sizes, loops, strict=True), start=1):
+            lines.append(f"{INDENT * depth}for {variable} in range({size}):")
+        at = ", ".join(["n", *loops])
+        lines.append(f"{INDENT * (len(sizes) + 1)}{tensor.name}[{at}] = real(uniform(table[4] + {number}, {position}))")
+        return lines
+
+    # updates
+
+    def _scalar_names(self, update: Update) -> list[str]:
+        """What all elements share: t, lr, the optimiser's scalar states and what is computed from them."""
+        rule = update.optimiser
+        names = ["t", "lr", *rule.scalars, *(name for name, _ in rule.scalar_updates)]
+        return list(dict.fromkeys(names))
+
+    def _step_function(self) -> None:
+        """What is computed once a step: the step's number, its learning rate, the optimiser's scalars."""
+        update = self.routine.update
+        assert update is not None
+        names = self._scalar_names(update)
+        local = {n: legal(n) for n in names}
+        lines = ["t = scalars[0] + 1.0", "scalars[0] = t", "lr = rates[step]", "scalars[1] = lr"]
+        known = Names(scalars=local, cast="")
+        states = [n for n in update.optimiser.scalars]
+        lines += [f"{local[n]} = scalars[{names.index(n)}]" for n in states]
+        for name, expr in update.optimiser.scalar_updates:
+            lines += [f"{local[name]} = {source(expr, known)}", f"scalars[{names.index(name)}] = {local[name]}"]
+        self.module.function(f"@njit({OPTIONS})", f"{self.prefix}_step", ["step", "scalars", "rates"], "once a step", lines)
+
+    def _step_call(self) -> str:
+        update = self.routine.update
+        assert update is not None
+        slots, count = self.module.slots, len(self._scalar_names(update))
+        scalars = f'view(table[{slots["scalars"]}], ({count},), np.float64)'
+        rates = f'view(table[{slots["rates"]}], (table[2] + 1,), np.float64)'
+        return f"{self.prefix}_step(table[2], {scalars}, {rates})"
+
+    def _update_function(self, parameter: str, gradient: str) -> None:
+        update = self.routine.update
+        assert update is not None
+        rule, tensor = update.optimiser, self._tensor(parameter)
+        states = list(rule.states)
+        local = {n: legal(n) for n in (*self._scalar_names(update), *states, *(n for n, _ in rule.updates), "w", "g")}
+        head = [f"{local[n]} = real(scalars[{k}])" for k, n in enumerate(self._scalar_names(update)) if _reads(rule, n)]
+        loops = [f"i{k}" for k in range(len(tensor.indices))]
+        at = ", ".join(loops) or "0"
+        at_block = ", ".join([f"{loops[0]} - first", *loops[1:]]) if loops else "0"
+        body = [f"g = {gradient}[{at_block}]" + ("*scale" if update.clip_norm is not None else "")]
+        if update.clip_value is not None:
+            limit = f"real({update.clip_value!r})"
+            body.append(f"g = min(max(g, -{limit}), {limit})")
+        body.append(f"w = {parameter}[{at}]")
+        body += [f"{local[s]} = {parameter}_{s}[{at}]" for s in states]
+        names = Names(scalars=local)
+        for name, expr in rule.updates:
+            body.append(f"{local[name]} = {source(expr, names)}")
+        body += [f"{parameter}_{s}[{at}] = {local[s]}" for s in states]
+        body.append(f"{parameter}[{at}] = w")
+        for k, variable in reversed(list(enumerate(loops))):
+            bounds = "first, last" if k == 0 else str(self.program.size(tensor.indices[k].extent))
+            body = [f"for {variable} in range({bounds}):", *(INDENT + line for line in body)]
+        arguments = ["first", "last", gradient, parameter, *(f"{parameter}_{s}" for s in states), "scalars"]
+        if update.clip_norm is not None:
+            arguments.append("scale")
+        self.module.function(f"@njit({OPTIONS})", f"{self.prefix}_update_{parameter}", arguments, f"{rule.name}", [*head, *body])
+
+    def _update_calls(self, parameter: str, gradient: str, in_view: Sequence[str]) -> list[str]:
+        update = self.routine.update
+        assert update is not None
+        self._update_function(parameter, gradient)
+        slots, tensor = self.module.slots, self._tensor(parameter)
+        shape = self._shape_source(tensor)
+        lines = [] if parameter in in_view else [self._view(parameter)]
+        states = list(update.optimiser.states)
+        lines += [f'{parameter}_{s} = view(table[{slots[f"{parameter}_{s}"]}], {shape}, real)' for s in states]
+        lines.append(f'scalars = view(table[{slots["scalars"]}], ({len(self._scalar_names(update))},), np.float64)')
+        arguments = ["first", "last", gradient, parameter, *(f"{parameter}_{s}" for s in states), "scalars"]
+        if update.clip_norm is not None:
+            arguments.append("scale")
+        lines.append(f"{self.prefix}_update_{parameter}({', '.join(arguments)})")
+        return lines
+
+    def _separate_updates(self, update: Update) -> list[dict[str, object]]:
+        """Updates that wait for all gradients: where a norm is clipped, or a parameter is still read."""
+        waiting = [
+            task for phase in self.plan.phases for task in phase.tasks
+            if task.gradient_of is not None and not self._fused(task.gradient_of)
+        ]  # fmt: skip
+        if not waiting:
+            return []
+        descriptions = []
+        if update.clip_norm is not None:
+            descriptions.append(self._norm_phase(waiting))
+        body: list[str] = []
+        count = 0
+        for task in waiting:
+            parameter = task.gradient_of
+            assert parameter is not None
+            gradient = task.steps[0].equation.name
+            calls = [self._gradient_view(gradient, parameter, fused=False)]
+            if update.clip_norm is not None:
+                calls += self._scale_lines(len(waiting), update.clip_norm)
+            calls += self._update_calls(parameter, gradient, ())
+            blocks = self._blocks(task)
+            body += self._guard_blocks(blocks, task, calls)
+            count += blocks
+        name = f"{self.prefix}_updates"
+        self._wrapper(name, body)
+        descriptions.append({"function": name, "sample_blocks": (), "tasks": count})
+        return descriptions
+
+    def _norm_phase(self, waiting: Sequence[Task]) -> dict[str, object]:
+        """Sum of squares of every gradient, each in a fixed order."""
+        body: list[str] = []
+        for k, task in enumerate(waiting):
+            gradient = task.steps[0].equation.name
+            parameter = task.gradient_of
+            assert parameter is not None
+            size = self._row_elements(parameter) * (self.program.size(task.leading.extent) if task.leading else 1)
+            body += [
+                f"if task == {k}:",
+                f"{INDENT}gradient = view(table[{self.module.slots[gradient]}], ({size},), real)",
+                f'{INDENT}squares = view(table[{self.module.slots["squares"]}], ({len(waiting)},), np.float64)',
+                f"{INDENT}total = 0.0",
+                f"{INDENT}for i in range({size}):",
+                f"{INDENT * 2}total += gradient[i]**2",
+                f"{INDENT}squares[{k}] = total",
+                f"{INDENT}return",
+            ]
+        name = f"{self.prefix}_norm"
+        self._wrapper(name, body)
+        return {"function": name, "sample_blocks": (), "tasks": len(waiting)}
+
+    def _scale_lines(self, count: int, limit: float) -> list[str]:
+        return [
+            f'squares = view(table[{self.module.slots["squares"]}], ({count},), np.float64)',
+            "total = 0.0",
+            f"for i in range({count}):",
+            f"{INDENT}total += squares[i]",
+            f"scale = real(min(1.0, {limit!r}/(sqrt(total) + 1e-6)))  # clip by the global norm",
+        ]
+
+
+def _reads(rule: Optimiser, name: str) -> bool:
+    return any(sp.Symbol(name, real=True) in expr.free_symbols for _, expr in rule.updates)
+
+
+def banner(
+    title: str, summary: Sequence[str], forward: Sequence[Step], backward: Sequence[Step], rule: Optimiser | None,
+    operations: int,
+) -> str:  # fmt: skip
+    """The head of the file: the model, its formulas under their numbers, the update, the operations."""
+    lines = [f"{title}.  Change the model, not this file.", "", *summary, ""]
+    for heading, steps in (("forward", forward), ("backward: dq is the derivative of L with respect to q", backward)):
+        if steps:
+            lines += [heading, *(_formula(s) for s in steps), ""]
+    if rule is not None:
+        lines.append(f"update, for every element w of every parameter and its gradient g ({rule.name})")
+        updates = (*rule.scalar_updates, *rule.updates)
+        lines += [textwrap.fill(f"{n} = {expression_text(e)}", 100, initial_indent="    ", subsequent_indent="        ") for n, e in updates]
+        lines.append("")
+    lines.append(f"operations: {operations} a sample, forward and backward, without the gradients of the parameters")
+    return "\n".join(lines).replace("\\", "\\\\") + "\n"
+
+
+def _formula(step: Step) -> str:
+    head = f"  ({step.number})"
+    text = f"{head:<8}{equation_text(step.equation)}"
+    return textwrap.fill(text, 106, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False)
+
+
+def content_hash(*parts: str) -> str:
+    """The hash that names a file after all that shaped it."""
+    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,70 @@
+"""Names of the model that would mean something else in the source get an underscore."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Mapping
+from dataclasses import replace
+
+import sympy as sp
+
+from ..symbolic.functions import CONTRACTIONS
+from ..symbolic.language import Index, Program, Tensor, element, elements, is_index, name_of, where_of
+
+RESERVED = frozenset(keyword.kwlist) | frozenset(
+    "abs acos acosh address array asin asinh atan atanh carray ceil cos cosh erf erfc erfinv exp expm1 first floor gemm "
+    "largest last log log1p losses max min np njit position power print range rates real samples scalars sigmoid "
+    "sign sin sinh softplus sqrt table tan tanh task total uniform value view worker".split()
+)
+
+
+def legal(name: str, taken: frozenset[str] = RESERVED) -> str:
+    """A name that is not taken.
+
+    >>> legal("lambda"), legal("W1")
+    ('lambda_', 'W1')
+    """
+    while name in taken:
+        name += "_"
+    return name
+
+
+def legalised(program: Program) -> tuple[Program, Mapping[str, str]]:
+    """The program under names that the source can have, and the model's own name of every tensor."""
+    renamed = {name: legal(name) for name in program.by_name}
+    symbols = _index_symbols(program)
+    taken = RESERVED | frozenset(renamed.values())
+    other = {s: sp.Symbol(legal(s.name, taken), integer=True, nonnegative=True) for s in symbols if s.name in taken}
+    back = {new: old for old, new in renamed.items()}
+    if not other and all(old == new for old, new in renamed.items()):
+        return program, back
+
+    def indices(given: tuple[Index, ...]) -> tuple[Index, ...]:
+        return tuple(Index(other.get(i.symbol, i.symbol), i.extent) for i in given)
+
+    def expr(given: sp.Expr) -> sp.Expr:
+        return _renamed(given, program.by_name, renamed).xreplace(other)  # type: ignore[no-any-return]
+
+    tensors = tuple(replace(t, name=renamed[t.name], indices=indices(t.indices)) for t in program.tensors)
+    equations = tuple(
+        replace(e, name=renamed[e.name], indices=indices(e.indices), expr=expr(e.expr)) for e in program.equations
+    )
+    outputs = tuple(renamed[name] for name in program.outputs)
+    return replace(program, tensors=tensors, equations=equations, outputs=outputs), back
+
+
+def _index_symbols(program: Program) -> set[sp.Symbol]:
+    found = {i.symbol for t in program.by_name.values() for i in t.indices}
+    for equation in program.equations:
+        for contraction in equation.expr.atoms(*CONTRACTIONS):
+            found |= {symbol for symbol, _, _ in contraction.limits}
+    return {s for s in found if is_index(s)}
+
+
+def _renamed(expr: sp.Expr, tensors: Mapping[str, Tensor], renamed: Mapping[str, str]) -> sp.Expr:
+    """All reads under their new names, innermost first."""
+    pending = {r for r in elements(expr) if renamed[name_of(r)] != name_of(r)}
+    for read in sorted(pending, key=lambda r: r.count_ops()):
+        name = name_of(read)
+        expr = expr.xreplace({read: element(renamed[name], where_of(read), tensors[name].kind)})
+    return expr

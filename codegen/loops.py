@@ -1,0 +1,385 @@
+"""Steps of a plan -> loop nests and matrix products as lines of source.
+
+Three ways to compute an equation:
+
+    elementwise     for ...: out = expr                         fused with its neighbours over the same indices
+    accumulated     for ...: total += term;  out = expr(total)  where the sum's own index lies closest in memory
+    spread          out = 0; for sum: for ...: out += term      where a free index lies closest, or a look-up says where
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import sympy as sp
+
+from ..symbolic.functions import ArgMaxOver, MaxOver
+from ..symbolic.language import SAMPLES, Equation, Index, Kind, Program, elements, name_of, where_of
+from ..symbolic.normalise import free_indices
+from .expression import Names, condition_source, integer_source, read_source, source
+from .plan import Product, Step
+
+INDENT = "    "
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What surrounds the lines: the program (with legal names), how they are written, over what the block runs.
+
+    `leading` is the index whose values first..last-1 the function computes, where it computes a block.
+    """
+
+    program: Program
+    names: Names
+    leading: Index | None = None
+
+    def bounds(self, index: Index) -> str:
+        if self.leading is not None and index.symbol == self.leading.symbol:
+            return "first, last"
+        return self.extent(index.extent)
+
+    def extent(self, extent: sp.Expr) -> str:
+        bound = sp.sympify(extent).xreplace({k: sp.Integer(v) for k, v in self.program.sizes.items()})
+        return integer_source(bound, self.names)
+
+    def bind(self, expr: sp.Expr) -> sp.Expr:
+        """The expression with all extents but N as numbers."""
+        return expr.xreplace({k: sp.Integer(v) for k, v in self.program.sizes.items()})
+
+
+@dataclass(frozen=True)
+class Nest:
+    """Statements under the same loops."""
+
+    indices: tuple[Index, ...]
+    lines: tuple[str, ...]
+    assigned: frozenset[str]
+    elementwise: bool
+
+
+def block_lines(steps: Sequence[Step], scope: Scope) -> list[str]:
+    """The body of a function that computes some steps for a block of `scope.leading`."""
+    lines: list[str] = []
+    nests: list[Nest] = []
+
+    def flush() -> None:
+        lines.extend(_under_leading(nests, scope))
+        nests.clear()
+
+    for step in steps:
+        equation = step.equation
+        product = step.product
+        if product is not None and not product.batch:
+            flush()
+            lines += product_lines(step, scope)
+            finished = after_product(equation)
+            if finished is not None:
+                _append(nests, _elementwise(replace(step, equation=finished), scope), finished)
+        else:
+            _append(nests, nest_of(step, scope), equation)
+    flush()
+    return lines
+
+
+def _under_leading(nests: list[Nest], scope: Scope) -> list[str]:
+    """All nests that run over the block share one loop over it."""
+    lines: list[str] = []
+    pending: list[Nest] = []
+
+    def close() -> None:
+        if pending:
+            assert scope.leading is not None
+            lines.append(f"for {scope.leading.name} in range(first, last):")
+            for nest in pending:
+                lines.extend(_indented(_loops(nest.indices[1:], nest.lines, scope)))
+            pending.clear()
+
+    for nest in nests:
+        if scope.leading is not None and nest.indices and nest.indices[0].symbol == scope.leading.symbol:
+            pending.append(nest)
+        else:
+            close()
+            lines += _loops(nest.indices, nest.lines, scope)
+    close()
+    return lines
+
+
+def _loops(indices: Iterable[Index], body: Iterable[str], scope: Scope) -> list[str]:
+    lines = list(body)
+    for index in reversed(tuple(indices)):
+        lines = [f"for {index.name} in range({scope.bounds(index)}):", *_indented(lines)]
+    return lines
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [INDENT + line if line else line for line in lines]
+
+
+def _append(nests: list[Nest], nest: Nest, equation: Equation) -> None:
+    """Fuse an elementwise nest with the one before it, where it reads of that one only what the same pass made."""
+    last = nests[-1] if nests else None
+    if last is not None and last.elementwise and nest.elementwise and last.indices == nest.indices:
+        here = {r for r in elements(equation.expr) if name_of(r) in last.assigned}
+        position = tuple(i.symbol for i in nest.indices)
+        if all(where_of(r) == position[: len(where_of(r))] and len(where_of(r)) == len(position) for r in here):
+            nests[-1] = Nest(last.indices, last.lines + nest.lines, last.assigned | nest.assigned, True)
+            return
+    nests.append(nest)
+
+
+def nest_of(step: Step, scope: Scope) -> Nest:
+    """The loops of one step."""
+    contraction = step.equation.contraction
+    if step.product is not None:
+        return _product_nest(step, scope)
+    if contraction is None:
+        return _elementwise(step, scope)
+    if isinstance(contraction, (MaxOver, ArgMaxOver)):
+        return _largest(step, scope)
+    if _spreads(step.equation, scope):
+        return _spread(step, scope)
+    return _accumulated(step, scope)
+
+
+def assignment(equation: Equation, expr: sp.Expr, scope: Scope) -> str:
+    return f"{_target(equation, scope)} = {_value(equation, expr, scope)}"
+
+
+def _target(equation: Equation, scope: Scope) -> str:
+    return read_source(equation.element, scope.names)
+
+
+def _value(equation: Equation, expr: sp.Expr, scope: Scope) -> str:
+    bound = scope.bind(expr)
+    return integer_source(bound, scope.names) if equation.kind is Kind.INTEGER else source(bound, scope.names)
+
+
+def cited(line: str, step: Step) -> str:
+    return f"{line}  # ({step.number})"
+
+
+def _elementwise(step: Step, scope: Scope) -> Nest:
+    equation = step.equation
+    line = cited(assignment(equation, equation.expr, scope), step)
+    return Nest(equation.indices, (line,), frozenset({equation.name}), elementwise=True)
+
+
+TOTAL = sp.Symbol("total", real=True)
+
+
+def _finish(equation: Equation, total: str, scope: Scope) -> str:
+    """The assignment, with the value of the contraction under a local name."""
+    expr = equation.expr.xreplace({equation.contraction: TOTAL})
+    names = replace(scope.names, scalars={**scope.names.scalars, "total": total})
+    return assignment(equation, expr, replace(scope, names=names))
+
+
+def _bound(contraction: sp.Expr) -> tuple[Index, ...]:
+    return tuple(Index(s, high + 1) for s, _, high in contraction.limits)
+
+
+def _accumulated(step: Step, scope: Scope) -> Nest:
+    """A sum in a local variable; sums to a single number run in double precision."""
+    equation = step.equation
+    total = equation.contraction
+    assert total is not None
+    start, end = ("0.0", "real(total)") if not equation.indices else ("real(0)", "total")
+    body = _guarded("total += {}", scope.bind(total.function), scope)
+    lines = [f"total = {start}", *_loops(_bound(total), body, scope), cited(_finish(equation, end, scope), step)]
+    return Nest(equation.indices, tuple(lines), frozenset({equation.name}), elementwise=False)
+
+
+def _guarded(template: str, body: sp.Expr, scope: Scope) -> list[str]:
+    """The statement under its condition, where the term is zero outside of it."""
+    if isinstance(body, sp.Piecewise) and len(body.args) == 2 and body.args[1] == (0, True):
+        value, condition = body.args[0]
+        return [f"if {condition_source(condition, scope.names)}:", INDENT + template.format(source(value, scope.names))]
+    return [template.format(source(body, scope.names))]
+
+
+def _largest(step: Step, scope: Scope) -> Nest:
+    equation = step.equation
+    contraction = equation.contraction
+    assert contraction is not None
+    (index,) = _bound(contraction)
+    value = source(scope.bind(contraction.function), scope.names)
+    name = index.name
+    lines = ["largest = real(-np.inf)"]
+    if isinstance(contraction, ArgMaxOver):
+        lines.append("position = 0")
+    inner = [f"value = {value}", "if value > largest:", INDENT + "largest = value"]
+    if isinstance(contraction, ArgMaxOver):
+        inner.append(INDENT + f"position = {name}")
+    lines += _loops((index,), inner, scope)
+    if isinstance(contraction, ArgMaxOver):
+        expr = equation.expr.xreplace({contraction: sp.Symbol("position", integer=True)})
+        lines.append(cited(assignment(equation, expr, scope), step))
+    else:
+        lines.append(cited(_finish(equation, "largest", scope), step))
+    return Nest(equation.indices, tuple(lines), frozenset({equation.name}), elementwise=False)
+
+
+def _spreads(equation: Equation, scope: Scope) -> bool:
+    """Whether the free indices belong inside: a look-up says where, or a free index lies closest in memory."""
+    total = equation.contraction
+    assert total is not None
+    if _looked_up(equation):
+        return True
+    inner = equation.indices[1:] if _is_leading(equation, scope) else equation.indices
+    if not inner:
+        return False
+    last_free = inner[-1].symbol
+    last_bound = total.limits[-1][0]
+    closest = [where_of(r)[-1] for r in elements(total.function) if where_of(r)]
+    return closest.count(last_free) > closest.count(last_bound)
+
+
+def _is_leading(equation: Equation, scope: Scope) -> bool:
+    return bool(scope.leading and equation.indices and equation.indices[0].symbol == scope.leading.symbol)
+
+
+def _looked_up(equation: Equation) -> dict[sp.Symbol, sp.Expr]:
+    """Free indices that a Kronecker delta in the sum fixes to a look-up: index -> position."""
+    total = equation.contraction
+    assert total is not None
+    free = {i.symbol for i in equation.indices}
+    found: dict[sp.Symbol, sp.Expr] = {}
+    for factor in sp.Mul.make_args(total.function):
+        if isinstance(factor, sp.KroneckerDelta):
+            for symbol, other in (factor.args, factor.args[::-1]):
+                if symbol in free and symbol not in found and not free_indices(other) & free:
+                    found[symbol] = other
+                    break
+    return found
+
+
+def _spread(step: Step, scope: Scope) -> Nest:
+    """Zero first; then every term of the sum is added where it belongs."""
+    equation = step.equation
+    total = equation.contraction
+    assert total is not None
+    fixed = _looked_up(equation)
+    leading = _is_leading(equation, scope)
+    indices = equation.indices[1:] if leading and scope.leading is not None and scope.leading.extent == SAMPLES else equation.indices
+    body = total.function
+    for symbol, position in fixed.items():
+        body = body.xreplace({sp.KroneckerDelta(symbol, position): sp.Integer(1)})
+    free = [i for i in indices if i.symbol not in fixed]
+    target = _target(equation, scope)
+    inner = _loops(free, _guarded(f"{target} += {{}}", scope.bind(body), scope), scope)
+    for index in (i for i in reversed(indices) if i.symbol in fixed):
+        name, position = index.name, integer_source(scope.bind(fixed[index.symbol]), scope.names)
+        low, high = ("first", "last") if scope.bounds(index) == "first, last" else ("0", scope.extent(index.extent))
+        inner = [f"{name} = {position}", f"if {low} <= {name} < {high}:", *_indented(inner)]
+    lines = [
+        *_loops(indices, [f"{target} = real(0)"], scope),
+        *_loops(_bound(total), inner, scope),
+    ]
+    if equation.expr != total:
+        expr = equation.expr.xreplace({total: equation.element})
+        lines += _loops(indices, [cited(assignment(equation, expr, scope), step)], scope)
+    else:
+        lines[0] = cited(lines[0], step)
+    outer = equation.indices[: len(equation.indices) - len(indices)]
+    return Nest(outer, tuple(lines), frozenset({equation.name}), elementwise=False)
+
+
+def after_product(equation: Equation) -> Equation | None:
+    """What is left to do once the matrix product stands in the result, or None."""
+    if equation.expr == equation.contraction:
+        return None
+    return replace(equation, expr=equation.expr.xreplace({equation.contraction: equation.element}))
+
+
+def product_lines(step: Step, scope: Scope) -> list[str]:
+    """One call of BLAS for the block: rows first..last of the result."""
+    product = step.product
+    assert product is not None
+    return [cited(_gemm(step, scope), step)]
+
+
+def _product_nest(step: Step, scope: Scope) -> Nest:
+    """A product for every value of the batch indices."""
+    product = step.product
+    assert product is not None
+    lines = [cited(_gemm(step, scope), step)]
+    finished = after_product(step.equation)
+    if finished is not None:
+        line = cited(assignment(finished, finished.expr, scope), step)
+        lines += _loops(finished.indices[len(product.batch) :], [line], scope)
+    return Nest(product.batch, tuple(lines), frozenset({step.equation.name}), elementwise=False)
+
+
+def _count(indices: Iterable[Index], scope: Scope) -> str:
+    """How many elements some indices span; the leading index of the block counts its block."""
+    numbers, words = 1, []
+    for index in indices:
+        if scope.leading is not None and index.symbol == scope.leading.symbol:
+            words.append("(last - first)")
+        elif index.extent == SAMPLES:
+            words.append("samples")
+        else:
+            numbers *= scope.program.size(index.extent)
+    return "*".join([*words, str(numbers)] if numbers != 1 or not words else words)
+
+
+def _gemm(step: Step, scope: Scope) -> str:
+    """gemm(left transposed, right transposed, rows, columns, depth, left, offset, stride, right, ..., out, ...)"""
+    p = step.product
+    assert p is not None
+    whole = replace(scope, leading=None)
+    out = step.equation
+    rows, columns, depth = (_count(g, scope) for g in (p.rows, p.columns, p.depth))
+    left_stride = _count(p.rows if p.left_transposed else p.depth, whole)
+    right_stride = _count(p.depth if p.right_transposed else p.columns, whole)
+    arguments = [
+        str(p.left_transposed), str(p.right_transposed), rows, columns, depth,
+        name_of(p.left), _offset(p, p.left, p.rows, p.left_transposed, scope), left_stride,
+        name_of(p.right), _offset(p, p.right, (), p.right_transposed, scope), right_stride,
+        out.name, _out_offset(p, out, scope), _count(p.columns, whole),
+    ]  # fmt: skip
+    return f"gemm({', '.join(arguments)})"
+
+
+def _offset(p: Product, read: sp.Expr, rows: tuple[Index, ...], transposed: bool, scope: Scope) -> str:
+    """Where the block of an operand begins: past its batch, and past the rows before the block."""
+    whole = replace(scope, leading=None)
+    terms = _batch_terms(p, read, scope)
+    if rows and scope.leading is not None and rows[0].symbol == scope.leading.symbol:
+        inner = rows[1:] if transposed else (*rows[1:], *p.depth)
+        terms.append(_times("first", _count(inner, whole)))
+    return " + ".join(terms) or "0"
+
+
+def _out_offset(p: Product, out: Equation, scope: Scope) -> str:
+    whole = replace(scope, leading=None)
+    terms = _batch_terms(p, out.element, scope)
+    if scope.leading is not None and p.rows[0].symbol == scope.leading.symbol and out.name not in scope.names.offsets:
+        terms.append(_times("first", _count((*p.rows[1:], *p.columns), whole)))
+    return " + ".join(terms) or "0"
+
+
+def _batch_terms(p: Product, read: sp.Expr, scope: Scope) -> list[str]:
+    whole = replace(scope, leading=None)
+    indices = scope.program.by_name[name_of(read)].indices
+    return [_times(b.name, _count(indices[k + 1 :], whole)) for k, b in enumerate(p.batch)]
+
+
+def _times(name: str, count: str) -> str:
+    return name if count == "1" else f"{name}*{count}"
+
+
+def arrays_of(steps: Iterable[Step]) -> list[str]:
+    """Names of all tensors that some steps read or assign, in a fixed order."""
+    found: dict[str, None] = {}
+    for step in steps:
+        for name in (*step.equation.reads, step.equation.name):
+            found.setdefault(name)
+    return list(found)
+
+
+def scalar_names(program: Program, names: Iterable[str], assigned: Iterable[str]) -> Mapping[str, str]:
+    """Tensors without indices that a function only reads: they are read once, into a local name."""
+    made = set(assigned)
+    return {n: f"{n}_value" for n in names if not program.by_name[n].indices and n not in made}

@@ -1,0 +1,249 @@
+"""Program -> plan: what is computed when, in which blocks, and which sums are matrix products. Decides; writes nothing.
+
+A plan is a tuple of phases, with a barrier between any two. A phase holds
+
+- rows: equations of one sample each, run for a block of samples after the other, all of them for one block at once;
+- tasks: equations that need all samples of the batch (gradients, batch statistics, the loss), or none.
+
+The blocks are a function of the model alone, never of the number of threads, so every number is computed in the same
+order whatever runs beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import sympy as sp
+
+from ..symbolic.language import SAMPLE, SAMPLES, Equation, Index, Kind, Program, elements, name_of, where_of
+
+WORK_OF_A_ROW_BLOCK = 4_000_000  # operations: some 50 us of one core, below which two threads lose to one
+FEWEST_ROWS, MOST_ROWS = 32, 512
+ELEMENTS_OF_A_BLOCK = 16_384  # of a parameter: its gradient block stays in the second-level cache
+
+
+@dataclass(frozen=True)
+class Product:
+    """A contraction that is a matrix product: out[batch, rows, columns] = sum_depth left * right.
+
+    `left` is stored as (batch, rows, depth), or (batch, depth, rows) where it is transposed; `right` as
+    (batch, depth, columns), or (batch, columns, depth).
+    """
+
+    left: sp.Indexed
+    right: sp.Indexed
+    batch: tuple[Index, ...]
+    rows: tuple[Index, ...]
+    columns: tuple[Index, ...]
+    depth: tuple[Index, ...]
+    left_transposed: bool
+    right_transposed: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One equation, with the number under which it is printed and cited."""
+
+    number: int
+    equation: Equation
+    product: Product | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Equations that run one after the other, in blocks of `block` values of the first equation's first index.
+
+    `gradient_of` names the parameter, where the task is its gradient.
+    """
+
+    steps: tuple[Step, ...]
+    leading: Index | None
+    block: int
+    gradient_of: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.steps[-1].equation.name
+
+
+@dataclass(frozen=True)
+class Phase:
+    rows: tuple[Step, ...]
+    tasks: tuple[Task, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a program becomes. `separate` are parameters whose update must wait until everything else is done."""
+
+    program: Program
+    phases: tuple[Phase, ...]
+    row_block: int
+    operations: int  # of one sample
+    separate: frozenset[str]
+
+
+def plan(program: Program, numbers: Mapping[str, int], gradients: Mapping[str, str]) -> Plan:
+    """Decide phases, blocks and products.
+
+    numbers      equation -> the number that it is cited by
+    gradients    name of an equation -> the parameter that it is the gradient of
+    """
+    phase = _phases(program)
+    row_names = {e.name for e in program.equations if by_rows(e, program)}
+    steps = {e.name: Step(numbers[e.name], e, product_of(e, program)) for e in program.equations}
+    phases = []
+    for number in range(max(phase.values(), default=-1) + 1):
+        here = [e for e in program.equations if phase[e.name] == number]
+        rows = tuple(steps[e.name] for e in here if e.name in row_names)
+        others = [e for e in here if e.name not in row_names]
+        phases.append(Phase(rows, _tasks(others, steps, program, gradients)))
+    operations = sum(operations_of(e, program) for e in program.equations if e.name in row_names)
+    return Plan(program, tuple(phases), row_block(operations), operations, _separate(program, phase, gradients))
+
+
+def by_rows(equation: Equation, program: Program) -> bool:
+    """Whether an equation computes each sample from that sample alone."""
+    if not equation.indices or equation.indices[0].symbol != SAMPLE or equation.indices[0].extent != SAMPLES:
+        return False
+    if equation.contraction is not None and any(high + 1 == SAMPLES for _, _, high in equation.contraction.limits):
+        return False
+    for read in elements(equation.expr):
+        tensor = program.by_name[name_of(read)]
+        for position, index in zip(where_of(read), tensor.indices, strict=True):
+            if index.extent == SAMPLES and position != SAMPLE:
+                return False
+    return True
+
+
+def _phases(program: Program) -> dict[str, int]:
+    """Phase of every equation: rows follow rows at once, everything else waits for a barrier."""
+    phase: dict[str, int] = {}
+    rows = {e.name for e in program.equations if by_rows(e, program)}
+    scalars = {e.name for e in program.equations if not e.indices}
+    for equation in program.equations:
+        at = 0
+        for name in equation.reads:
+            if name not in phase:
+                continue
+            together = (name in rows and equation.name in rows) or (name in scalars and equation.name in scalars)
+            at = max(at, phase[name] + (not together))
+        phase[equation.name] = at
+    return phase
+
+
+def _tasks(
+    equations: Iterable[Equation], steps: Mapping[str, Step], program: Program, gradients: Mapping[str, str]
+) -> tuple[Task, ...]:
+    """One task an equation; single numbers share a task, since they are cheap and may need one another."""
+    tasks, scalars = [], []
+    for equation in equations:
+        if not equation.indices and equation.name not in gradients:
+            scalars.append(steps[equation.name])
+            continue
+        leading = equation.indices[0] if equation.indices else None
+        block = 1 if leading is None else _block(equation, program)
+        tasks.append(Task((steps[equation.name],), leading, block, gradients.get(equation.name)))
+    return (*tasks, Task(tuple(scalars), None, 1)) if scalars else tuple(tasks)
+
+
+def _block(equation: Equation, program: Program) -> int:
+    if equation.indices[0].extent == SAMPLES:
+        return FEWEST_ROWS
+    others = 1
+    for index in equation.indices[1:]:
+        others *= 1 if index.extent == SAMPLES else program.size(index.extent)
+    return max(1, min(program.size(equation.indices[0].extent), ELEMENTS_OF_A_BLOCK // max(1, others)))
+
+
+def _separate(program: Program, phase: Mapping[str, int], gradients: Mapping[str, str]) -> frozenset[str]:
+    """Parameters that something else still reads when their gradient is known."""
+    known = {parameter: phase[name] for name, parameter in gradients.items() if name in phase}
+    late = set()
+    for equation in program.equations:
+        for name in equation.reads:
+            if name in known and phase[equation.name] >= known[name] and gradients.get(equation.name) != name:
+                late.add(name)
+    return frozenset(late)
+
+
+def row_block(operations: int) -> int:
+    """How many samples make a block: enough work to be worth a thread, few enough to stay in a cache."""
+    rows = WORK_OF_A_ROW_BLOCK // max(1, operations)
+    return int(min(MOST_ROWS, max(FEWEST_ROWS, rows - rows % 8)))
+
+
+def operations_of(equation: Equation, program: Program) -> int:
+    """Floating-point operations of an equation for one sample: operations of the right side times its loops."""
+    loops = 1
+    for index in equation.indices:
+        loops *= 1 if index.extent == SAMPLES else program.size(index.extent)
+    contraction = equation.contraction
+    if contraction is None:
+        return loops * (int(equation.expr.count_ops()) or 1)
+    inner = 1
+    for _, _, high in contraction.limits:
+        inner *= 1 if high + 1 == SAMPLES else program.size(high + 1)
+    return loops * inner * (1 + int(contraction.function.count_ops()))
+
+
+def product_of(equation: Equation, program: Program) -> Product | None:
+    """The matrix product that an equation's sum is, or None.
+
+    dense     sum_j W[i,j] x[n,j]               (n x j) (i x j)^T
+    gradient  sum_n dz[n,i] x[n,j]              (n x i)^T (n x j)
+    attention sum_d q[n,s,d] k[n,t,d]           for every n  (s x d) (t x d)^T
+    """
+    total = equation.contraction
+    if not isinstance(total, sp.Sum) or equation.kind is not Kind.REAL:
+        return None
+    factors = sp.Mul.make_args(total.function)
+    if len(factors) != 2 or not all(_plain(f, program) for f in factors):
+        return None
+    extents = {i.symbol: i for i in equation.indices} | {s: Index(s, high + 1) for s, _, high in total.limits}
+    first, second = (tuple(extents[w] for w in where_of(f)) for f in factors)
+    for left, right, a, b in ((factors[0], factors[1], first, second), (factors[1], factors[0], second, first)):
+        found = _matched(left, right, a, b, equation.indices, {s for s, _, _ in total.limits})
+        if found is not None and _stays_inside(found, program):
+            return found
+    return None
+
+
+def _plain(factor: sp.Expr, program: Program) -> bool:
+    where = where_of(factor)
+    symbols = all(isinstance(w, sp.Symbol) and not w.is_positive for w in where) and len(set(where)) == len(where)
+    return isinstance(factor, sp.Indexed) and symbols and program.by_name[name_of(factor)].kind is Kind.REAL
+
+
+def _matched(
+    left: sp.Expr, right: sp.Expr, a: tuple[Index, ...], b: tuple[Index, ...], out: tuple[Index, ...],
+    summed: set[sp.Symbol],
+) -> Product | None:  # fmt: skip
+    def in_order(indices: tuple[Index, ...], keep) -> tuple[Index, ...]:  # type: ignore[no-untyped-def]
+        return tuple(i for i in indices if keep(i))
+
+    a_symbols, b_symbols = {i.symbol for i in a}, {i.symbol for i in b}
+    batch = in_order(out, lambda i: i.symbol in a_symbols and i.symbol in b_symbols)
+    rows = in_order(out, lambda i: i.symbol in a_symbols and i.symbol not in b_symbols)
+    columns = in_order(out, lambda i: i.symbol in b_symbols and i.symbol not in a_symbols)
+    depth = in_order(a, lambda i: i.symbol in summed)
+    if not rows or not columns or {i.symbol for i in depth} != summed or not summed <= b_symbols:
+        return None
+    if out != (*batch, *rows, *columns):
+        return None
+    left_transposed = {(*batch, *rows, *depth): False, (*batch, *depth, *rows): True}.get(a)
+    right_transposed = {(*batch, *depth, *columns): False, (*batch, *columns, *depth): True}.get(b)
+    if left_transposed is None or right_transposed is None:
+        return None
+    return Product(left, right, batch, rows, columns, depth, left_transposed, right_transposed)
+
+
+def _stays_inside(product: Product, program: Program) -> bool:
+    """Whether a tensor's own extents are those of the loops, so that its rows lie close together."""
+    for read in (product.left, product.right):
+        tensor = program.by_name[name_of(read)]
+        extents = {i.symbol: i.extent for i in (*product.batch, *product.rows, *product.columns, *product.depth)}
+        if any(extents[w] != i.extent for w, i in zip(where_of(read), tensor.indices, strict=True)):
+            return False
+    return True

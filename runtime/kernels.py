@@ -1,0 +1,177 @@
+"""A model's kernels: compiled, checked at the door, called with NumPy arrays."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..codegen.emit import Update
+from ..codegen.generate import Request, model_source
+from ..symbolic.errors import DataError, SpecError
+from ..symbolic.model import Model, Variant
+from . import support
+from .load import clear_compiled, load, stored
+
+IMPORT = "from chainrule.runtime.support import gemm, power, sigmoid, sign, softplus, uniform, view"
+DTYPES = ("float32", "float64")
+
+
+@lru_cache(maxsize=1)
+def support_source() -> str:
+    """The text of `support`, which shapes the machine code of all kernels."""
+    return Path(support.__file__).read_text(encoding="utf-8")
+
+
+class Kernels:
+    """The kernels of one model in one type; made by `compile`.
+
+    One module of source holds what the model needs for one kind of targets; where sample weights or another kind of
+    targets come along, their module is derived, generated and compiled then.
+    """
+
+    def __init__(self, model: Model, dtype: str = "float64", update: Update | None = None, threads: int = 1) -> None:
+        if dtype not in DTYPES:
+            raise SpecError(f"dtype = {dtype!r}; choose one of {', '.join(DTYPES)}")
+        self.model, self.dtype, self.update, self.threads = model, dtype, update, threads
+        self._modules: dict[Variant, tuple[Path, support.Machine]] = {}
+
+    @property
+    def source(self) -> str:
+        """The generated source, for the model's usual targets and without sample weights."""
+        return self.path.read_text(encoding="utf-8")
+
+    @property
+    def path(self) -> Path:
+        """The file that holds the source."""
+        return self._module(self.model.default_variant)[0]
+
+    def machine(self, variant: Variant | None = None) -> support.Machine:
+        """What runs the kernels of a variant."""
+        return self._module(self.model.default_variant if variant is None else variant)[1]
+
+    def _module(self, variant: Variant) -> tuple[Path, support.Machine]:
+        if variant not in self._modules:
+            source = model_source(self.model, Request(variant, self.update, self.dtype), IMPORT)
+            path = stored(self.model.name, source, support_source())
+            module = load(path)
+            self._modules[variant] = (path, support.Machine(module.KERNELS, vars(module)))
+        return self._modules[variant]
+
+    def variant(self, y: ArrayLike | None, sample_weight: ArrayLike | None = None) -> Variant:
+        """The form of the program that fits the targets: integers where they are classes, else numbers."""
+        if not self.model.loss.classes:
+            return Variant(False, sample_weight is not None)
+        return Variant(y is None or is_classes(np.asarray(y), self.model), sample_weight is not None)
+
+    def init(self, seed: int = 0) -> dict[str, NDArray[Any]]:
+        """First values of all parameters, by name, drawn as the layers' initialisers say."""
+        return support.initial_parameters(self.machine(), seed)
+
+    def predict(self, params: Mapping[str, ArrayLike], x: ArrayLike) -> NDArray[Any]:
+        """The model's output for every sample: x (samples, features) -> (samples, outputs)."""
+        machine = self.machine()
+        with self._at_the_door(machine):
+            return support.run_predict(machine, params, x, self.threads)  # type: ignore[no-any-return]
+
+    def loss_and_gradients(
+        self, params: Mapping[str, ArrayLike], x: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> tuple[float, dict[str, NDArray[Any]]]:
+        """The loss of a batch, penalties included, and its gradient with respect to every parameter.
+
+        Dropout is off. Raises `DataError` where x, y or the weights do not fit the model.
+        """
+        variant = self.variant(y, sample_weight)
+        machine = self.machine(variant)
+        with self._at_the_door(machine):
+            return support.run_gradients(
+                machine, params, x, checked_targets(y, self.model, variant), sample_weight, self.threads
+            )
+
+    def evaluate(
+        self, params: Mapping[str, ArrayLike], x: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> tuple[float, NDArray[Any]]:
+        """The loss of a data set, penalties included, and the outputs."""
+        variant = self.variant(y, sample_weight)
+        machine = self.machine(variant)
+        data_loss, outputs, weights, total = "E" if self.model.penalties else "L", [], [], []
+        penalties = 0.0
+        with self._at_the_door(machine):
+            targets = checked_targets(y, self.model, variant)
+            weight = None if sample_weight is None else np.asarray(sample_weight, float)
+            for first, last, workspace in support.run_forward(
+                machine, "evaluate", params, x, targets, weight, self.threads
+            ):
+                outputs.append(workspace["y_hat"][: last - first].copy())
+                weights.append(float(last - first) if weight is None else float(weight[first:last].sum()))
+                total.append(float(workspace[data_loss][0]))
+                penalties = float(workspace["L"][0]) - float(workspace[data_loss][0])
+        mean = float(np.average(total, weights=weights)) if sum(weights) else 0.0
+        return mean + penalties, np.concatenate(outputs)
+
+    @contextmanager
+    def _at_the_door(self, machine: support.Machine) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(str(error)) from None
+        except (EOFError, pickle.UnpicklingError) as error:  # a damaged entry of Numba's cache
+            for path, _ in self._modules.values():
+                clear_compiled(path)
+            raise DataError(f"a cached kernel was damaged ({error}) and has been deleted; run again") from None
+
+    @cached_property
+    def parameters(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of all parameters."""
+        return {k: tuple(v) for k, v in self.machine().kernels["parameters"].items()}
+
+    def __repr__(self) -> str:
+        return f"Kernels({self.model.name}, {self.dtype}, {len(self.parameters)} parameters)"
+
+
+def is_classes(y: NDArray[Any], model: Model) -> bool:
+    """Whether targets are integers that stand for classes: one number a sample, not one a class."""
+    outputs = model.outputs
+    if y.shape[1:] == outputs and not (outputs == (1,) and y.dtype.kind in "iub"):
+        return False
+    return y.ndim == len(outputs) or (y.ndim == len(outputs) + 1 and y.shape[-1] == 1)
+
+
+def checked_targets(y: ArrayLike, model: Model, variant: Variant) -> NDArray[Any]:
+    """Targets of the right kind: classes below the number of outputs, signs for hinge losses."""
+    array = np.asarray(y)
+    if variant.classes:
+        classes = model.outputs[-1]
+        if array.dtype.kind not in "iubf":
+            raise DataError(f"y: values of type {array.dtype}; give the classes as integers 0 to {classes - 1}")
+        if array.size and (array.max() >= classes or array.min() < 0):
+            wrong = array.max() if array.max() >= classes else array.min()
+            raise DataError(f"y: the class {wrong}; the model has the classes 0 to {classes - 1}")
+    elif model.loss.targets == "sign" and array.size and not np.all((array == 1) | (array == -1)):
+        wrong = array[(array != 1) & (array != -1)].flat[0]
+        raise DataError(f"y: the value {wrong}; loss '{model.loss.name}' takes -1 and 1 (2*y - 1 for 0 and 1)")
+    return array
+
+
+def compile(  # noqa: A001  the public name is fixed
+    model: Model, dtype: str = "float64", optimiser: Any = None, clip_value: float | None = None,
+    clip_norm: float | None = None, threads: int = 1,
+) -> Kernels:  # fmt: skip
+    """Derive, generate and load a model's kernels; machine code is made when a kernel is first called.
+
+    >>> import numpy as np, chainrule as cr
+    >>> kernels = cr.compile(cr.Model(2, [cr.Dense(1)], "squared_error"))
+    >>> loss, grads = kernels.loss_and_gradients({"Wo": [[1.0, 2.0]], "bo": [0.0]}, [[1.0, 1.0]], [[1.0]])
+    >>> loss, grads["Wo"]
+    (4.0, array([[4., 4.]]))
+    """
+    update = None if optimiser is None else Update(optimiser, clip_value, clip_norm)
+    return Kernels(model, dtype, update, threads)
