@@ -42,9 +42,9 @@ def formulas(path: Path, overrides: Overrides, form: str, output: Path | None) -
 
 def generate(path: Path, overrides: Overrides, dtype: str | None, output: Path | None) -> None:
     """The kernels of a spec's model, with its optimiser, as one file."""
-    from .codegen import generate_source
-
     spec = read_spec(path, overrides)
+    from .runtime.standalone import generate_source
+
     put(generate_source(spec.model, spec.training.optimiser, dtype or spec.training.dtype), output)
 
 

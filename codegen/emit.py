@@ -26,6 +26,8 @@ from .plan import Phase, Plan, Step, Task
 OPTIONS = 'fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, error_model="numpy", nogil=True'
 FIXED_SLOTS = ("samples", "start", "step", "gathering", "key", "scratch")
 SCRATCH_ALIGNMENT = 64
+LINE_LENGTH = 106
+ROWS = {"predict": "forward", "evaluate": "forward_loss", "gradients": "forward_backward", "train": "train_rows"}
 GIVEN = (Role.INPUT, Role.TARGET, Role.WEIGHT)
 
 
@@ -69,8 +71,15 @@ class Module:
     lines: list[str] = field(default_factory=list)
     slots: Slots = field(default_factory=Slots)
     phases: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+    written: dict[object, str] = field(default_factory=dict)
 
-    def function(self, decorator: str, name: str, arguments: Sequence[str], comment: str, body: Iterable[str]) -> None:
+    def function(self, decorator: str, name: str, arguments: Sequence[str], comment: str, body: Iterable[str]) -> str:
+        """Write a function, unless the same one stands here already; returns its name."""
+        body = [line for given in body for line in wrapped(given)]
+        key = (decorator, tuple(arguments), tuple(body))
+        if decorator and key in self.written:
+            return self.written[key]
+        self.written[key] = name
         head = f"def {name}({', '.join(arguments)}):"
         if len(head) > 110:
             inner = textwrap.wrap(", ".join(arguments) + ",", 100, break_long_words=False)
@@ -78,6 +87,17 @@ class Module:
         lines = [decorator] if decorator else []
         lines += [head, *([f'{INDENT}"""{comment}"""'] if comment else []), *(INDENT + line for line in body)]
         self.lines += ["", "", *lines]
+        return name
+
+
+def wrapped(line: str) -> list[str]:
+    """A call that is too long for a line, with its arguments on lines of their own."""
+    if len(line) <= LINE_LENGTH or not line.endswith(")") or line.lstrip().startswith(("for", "if")):
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    head, _, rest = line.partition("(")
+    inner = textwrap.wrap(rest[:-1], LINE_LENGTH - len(indent) - 8, break_long_words=False, break_on_hyphens=False)
+    return [f"{head}(", *(f"{indent}{INDENT}{part}" for part in inner), f"{indent})"]
 
 
 def module_source(banner: str, imports: str, routines: Sequence[Routine], real: str, description: dict[str, object]) -> str:
@@ -170,15 +190,17 @@ class RoutineWriter:
         head = [f"{local} = {name}[0]" for name, local in scalars.items()]
         return Names(offsets, scalars, {SAMPLES: "samples"}), head
 
-    def _function(self, name: str, steps: Sequence[Step], leading: Index | None, offsets: Mapping[str, str]) -> list[str]:
-        """Write the function that computes some steps for a block; returns its arrays."""
+    def _function(
+        self, name: str, steps: Sequence[Step], leading: Index | None, offsets: Mapping[str, str]
+    ) -> tuple[str, list[str]]:
+        """Write the function that computes some steps for a block; returns its name and its arrays."""
         names, head = self._names(steps, offsets)
         body = block_lines(steps, self._scope(names, leading))
         arrays = arrays_of(steps)
         comment = "; ".join(dict.fromkeys(s.equation.rule for s in steps if s.equation.rule))
         comment = textwrap.shorten(comment, 90, placeholder=" ...")
-        self.module.function(f"@njit({OPTIONS})", name, ["first", "last", "samples", *arrays], comment, [*head, *body])
-        return arrays
+        arguments = ["first", "last", "samples", *arrays]
+        return self.module.function(f"@njit({OPTIONS})", name, arguments, comment, [*head, *body]), arrays
 
     # phases
 
@@ -240,8 +262,8 @@ class RoutineWriter:
 
     def _row_calls(self, number: int, steps: Sequence[Step]) -> list[str]:
         leading = SAMPLE_INDEX
-        name = f"{self.prefix}_rows_{number}"
-        arrays = self._function(name, steps, leading, {})
+        name = f"{ROWS.get(self.prefix, self.prefix)}_{number}"
+        name, arrays = self._function(name, steps, leading, {})
         views = [self._view(a) for a in arrays]
         fills = []
         if number == 0:
@@ -257,11 +279,11 @@ class RoutineWriter:
 
     def _task_calls(self, task: Task) -> list[str]:
         parameter = task.gradient_of
-        name = f"{self.prefix}_{task.name}" if parameter is None else f"{self.prefix}_gradient_{parameter}"
+        name = f"{self.prefix}_{task.name}" if parameter is None else f"gradient_{parameter}"
         first = task.steps[0].equation
         leading = first.indices[0] if first.indices else None
         offsets = {first.name: "first"} if parameter is not None and leading is not None else {}
-        arrays = self._function(name, task.steps, leading, offsets)
+        name, arrays = self._function(name, task.steps, leading, offsets)
         views = [self._view(a) for a in arrays if parameter is None or a != first.name]
         call = f"{name}({', '.join(['first', 'last', 'samples', *arrays])})"
         lines = [*views, call]
@@ -428,7 +450,7 @@ class RoutineWriter:
         arguments = ["first", "last", gradient, parameter, *(f"{parameter}_{s}" for s in states), "scalars"]
         if update.clip_norm is not None:
             arguments.append("scale")
-        self.module.function(f"@njit({OPTIONS})", f"{self.prefix}_update_{parameter}", arguments, f"{rule.name}", [*head, *body])
+        self.module.function(f"@njit({OPTIONS})", f"update_{parameter}", arguments, f"{rule.name}", [*head, *body])
 
     def _update_calls(self, parameter: str, gradient: str, in_view: Sequence[str]) -> list[str]:
         update = self.routine.update
@@ -443,7 +465,7 @@ class RoutineWriter:
         arguments = ["first", "last", gradient, parameter, *(f"{parameter}_{s}" for s in states), "scalars"]
         if update.clip_norm is not None:
             arguments.append("scale")
-        lines.append(f"{self.prefix}_update_{parameter}({', '.join(arguments)})")
+        lines.append(f"update_{parameter}({', '.join(arguments)})")
         return lines
 
     def _separate_updates(self, update: Update) -> list[dict[str, object]]:

@@ -114,7 +114,7 @@ def _real(expr: sp.Basic, names: Names) -> tuple[str, int]:
     if isinstance(expr, sp.Pow):
         return _power(expr.base, expr.exp, names)
     if isinstance(expr, sp.Piecewise):
-        return _branches(expr, names), SUM - 1
+        return _branches(expr, names), ATOM
     if isinstance(expr, sp.KroneckerDelta):
         left, right = (_integer(a, names, SUM) for a in expr.args)
         one, zero = number(sp.Integer(1), names), number(sp.Integer(0), names)
@@ -181,11 +181,11 @@ def _power(base: sp.Expr, exponent: sp.Expr, names: Names) -> tuple[str, int]:
 
 def _branches(expr: sp.Piecewise, names: Names) -> str:
     *branches, (last, condition) = expr.args
-    text = _wrapped(_real(last, names), SUM)
+    text = source(last, names)
     if condition != sp.true:
         text = f"{text} if {condition_source(condition, names)} else {names.cast or 'float'}(np.nan)"
     for value, condition in reversed(branches):
-        text = f"{_wrapped(_real(value, names), SUM)} if {condition_source(condition, names)} else {text}"
+        text = f"{source(value, names)} if {condition_source(condition, names)} else {text}"
     return f"({text})"
 
 

@@ -226,7 +226,8 @@ def _spreads(equation: Equation, scope: Scope) -> bool:
     assert total is not None
     if _looked_up(equation):
         return True
-    inner = equation.indices[1:] if _is_leading(equation, scope) else equation.indices
+    by_samples = _is_leading(equation, scope) and scope.leading is not None and scope.leading.extent == SAMPLES
+    inner = equation.indices[1:] if by_samples else equation.indices
     if not inner:
         return False
     last_free = inner[-1].symbol
@@ -316,11 +317,13 @@ def _count(indices: Iterable[Index], scope: Scope) -> str:
     numbers, words = 1, []
     for index in indices:
         if scope.leading is not None and index.symbol == scope.leading.symbol:
-            words.append("(last - first)")
+            words.append("(last - first)")  # a factor, or the whole
         elif index.extent == SAMPLES:
             words.append("samples")
         else:
             numbers *= scope.program.size(index.extent)
+    if words == ["(last - first)"] and numbers == 1:
+        return "last - first"
     return "*".join([*words, str(numbers)] if numbers != 1 or not words else words)
 
 

@@ -62,16 +62,18 @@ def similar_file(path: Path) -> str:
 
 
 def _read_npz(path: Path) -> Table:
-    with np.load(path, allow_pickle=False) as archive:
-        if not hasattr(archive, "files"):
+    with path.open("rb") as file:  # a broken archive would leave its file open
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
             raise ValueError("it holds one array without a name; rename it to .npy")
         return Table(str(path), {name: archive[name] for name in archive.files}, columns=False)
 
 
 def _read_npy(path: Path) -> Table:
-    array = np.load(path, allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        raise ValueError("it holds several arrays; rename it to .npz")
+    with path.open("rb") as file:
+        array = np.load(file, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it holds several arrays; rename it to .npz")
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2:

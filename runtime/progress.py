@@ -68,6 +68,13 @@ class Progress:
         self.done += 1
         self.show(row)
 
+    def note(self, text: str) -> None:
+        """Say something that is not about one epoch, also where epochs are not shown."""
+        if self.bar is not None:
+            self.bar.write(text, file=self.stream)
+        else:
+            print(text, file=self.stream, flush=True)
+
     def _nothing(self, row: Mapping[str, Any]) -> None:
         pass
 

@@ -89,12 +89,20 @@ def read_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
     return spec_from_dict(given, path)
 
 
+def load(path: str | Path) -> Model:
+    """The model of a spec."""
+    return read_spec(path).model
+
+
 def spec_from_dict(given: Mapping[str, Any], path: Path) -> Spec:
     """A spec from its tables; `path` stands in messages, and data are looked for beside it."""
     spec = Section(given, str(path)).only(*SECTIONS)
     model = model_from_dict(given, str(path))
     training = training_from(spec.section("training"), path)
     data = data_from(spec.section("data"), path) if "data" in spec else None
+    if data is not None and data.scale_targets != "none" and len(model.loss.heads) > 1:
+        rule = "only one of its outputs is measured as the target is"
+        raise SpecError(f"{path}: data: scale_targets does not fit the loss '{model.loss.name}': {rule}")
     return Spec(model, training, data, path, fitted_from(spec.section("run")) if "run" in spec else None)
 
 
@@ -110,7 +118,7 @@ def training_from(section: Section, path: Path) -> Training:
         optimiser=optimiser_from(section),
         schedule=schedule_from(section),
         batch_size=section.whole("batch_size", plain.batch_size),
-        epochs=section.whole("epochs", plain.epochs, least=0),
+        epochs=section.whole("epochs", plain.epochs),
         validation=part_from(section, "validation", path),
         early_stopping=stopping_from(section),
         seed=section.whole("seed", plain.seed, least=0),

@@ -19,7 +19,7 @@ WIDEST: Final = 34
 
 @dataclass(frozen=True)
 class Row:
-    """One layer: its number, what it is, the shape that comes out, the names and the number of its parameters."""
+    """One layer: its number, what it is, the shape that comes out, its parameters and their count."""
 
     number: str
     what: str

@@ -114,7 +114,7 @@ def _function(name: str) -> str:
 def _letters(base: str) -> str:
     if base in GREEK:
         return r"o" if base == "omicron" else ACCENTED_GREEK.get(base, f"\\{base}")
-    if base == "l":
+    if base == "ell":
         return r"\ell"
     return base if len(base) == 1 else rf"\mathrm{{{escaped(base)}}}"
 

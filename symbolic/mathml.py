@@ -34,9 +34,9 @@ LETTERS = dict(zip(
     strict=True,
 ))  # fmt: skip
 assert set(LETTERS) == GREEK
-INVISIBLE_TIMES, APPLY = "\u2062", "\u2061"
+APPLY = "\u2061"
 SIGNS = {
-    "": INVISIBLE_TIMES, ".*": "⊙", "<=": "≤", ">=": "≥", "!=": "≠", "<-": "←", "...": "⋯",
+    ".*": "⊙", "<=": "≤", ">=": "≥", "!=": "≠", "<-": "←", "...": "⋯",
     "-": "−", "0-": "−", "(<": "(", ">)": ")", "[<": "[", ">]": "]", "{<": "{", ">}": "}", "|<": "|", ">|": "|",
     "||<": "‖", ">||": "‖", "||": "‖",
 }  # fmt: skip
@@ -94,7 +94,7 @@ def notation_mathml(math: Math) -> str:
         case Partial():
             return tag("mfrac", *(row((tag("mi", "∂"), _derived(p))) for p in (math.top, math.bottom)))
         case Product():
-            between = tag("mspace", width="0.2em") if math.sign == "*" else operator(math.sign)
+            between = tag("mspace", width="0.17em") if math.sign in ("", "*") else operator(math.sign)
             return row([p for f in math.factors for p in (between, t(f))][1:])
         case Total():
             return row(_terms(math))
@@ -127,7 +127,7 @@ def _number(text: str) -> str:
 
 
 def _letters(base: str) -> str:
-    return tag("mi", LETTERS.get(base) or ("ℓ" if base == "l" else escape(base)))
+    return tag("mi", LETTERS.get(base) or ("ℓ" if base == "ell" else escape(base)))
 
 
 def _name(name: Name) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import sympy as sp
 from sympy.printing.printer import Printer
@@ -302,34 +301,45 @@ class Symbols:
             return Partial(Name("L"), self[tensor])
         if name not in self.known:
             return plain_symbol(name)
-        penalty = re.fullmatch(r"P_(.+?)_(.+)", name)
-        if penalty and penalty[2] in self.known:
-            return Call(Name("P", sub=Word(penalty[1])), (self[penalty[2]],))
-        return self._with_suffix(name) or labelled_symbol(name, self.own)
+        if name == "l":
+            return Name("ell")
+        if name.startswith("P_"):
+            for cut in (m.start() for m in re.finditer("_", name[2:])):
+                if name[3 + cut :] in self.known:
+                    return Call(Name("P", sub=Word(name[2 : 2 + cut])), (self[name[3 + cut :]],))
+        return self._with_word(name) or labelled_symbol(name, self.own)
 
-    def _with_suffix(self, name: str) -> Math | None:
-        """What belongs to a tensor carries a word: zo_max and exp_zo are z^(o) with max, exp in superscript."""
-        for stem in self._stems:
-            if name.startswith(f"{stem}_"):
-                word = name.removeprefix(f"{stem}_")
-                break
-            found = re.fullmatch(rf"(.+)_{re.escape(stem)}([0-9]*)", name)
-            if found:
-                word = found[1] + found[2]
-                break
-        else:
-            return None
-        symbol = self[stem]
-        return replace(symbol, label=(*symbol.label, word)) if isinstance(symbol, Name) else None
+    def _with_word(self, name: str) -> Math | None:
+        """What belongs to a tensor carries a word: zo_max and exp_zo are z^(o) with max, exp in superscript.
 
-    @cached_property
-    def _stems(self) -> tuple[str, ...]:
-        """Names that others may be made from, the longest first; not single letters, which others hold by chance."""
-        return tuple(
-            sorted(
-                (s for s in self.known if len(s) > 1 and s not in self.derived), key=lambda s: (-len(s), s)
-            )
-        )
+        dm_v, the part of dm that comes through v, is the derivative of L^v.
+        """
+        cuts = [k for k, letter in enumerate(name) if letter == "_"]
+        for k in reversed(cuts):
+            stem, word = name[:k], name[k + 1 :]
+            if stem in self.derived and word in self.known:
+                return _of_part(self[stem], word)
+            if len(stem) > 1 and stem in self.known and stem not in self.derived:
+                return with_label(self[stem], word)
+        for k in cuts:
+            word, stem = name[:k], name[k + 1 :]
+            for length in range(len(stem), 1, -1):
+                if stem[:length] in self.known and stem[:length] not in self.derived:
+                    return with_label(self[stem[:length]], word + stem[length:])
+                if not stem[length - 1].isdigit():
+                    break
+        return None
+
+
+def with_label(symbol: Math, word: str) -> Math | None:
+    return replace(symbol, label=(*symbol.label, word)) if isinstance(symbol, Name) else None
+
+
+def _of_part(symbol: Math, word: str) -> Math | None:
+    """A derivative of the part of the loss that comes through a tensor."""
+    if isinstance(symbol, Partial) and isinstance(symbol.top, Name):
+        return replace(symbol, top=replace(symbol.top, label=(word,)))
+    return with_label(symbol, word)
 
 
 def labelled_symbol(name: str, own: Iterable[str] = ()) -> Name:

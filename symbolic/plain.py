@@ -86,7 +86,8 @@ def _name(name: Name) -> str:
     sub = f"_{{{sub}}}" if set(sub) & set("+-*/,") else f"_{sub}" if sub else ""
     label = "" if not name.label else f"^({','.join(name.label)})"
     transposed = ("T" if label else "^T") if name.transposed else ""
-    return f"{name.base}{'_hat' if name.hat else ''}{chr(39) * name.prime}{sub}{label}{transposed}"
+    base = "l" if name.base == "ell" else name.base
+    return f"{base}{'_hat' if name.hat else ''}{chr(39) * name.prime}{sub}{label}{transposed}"
 
 
 def _total(math: Total) -> str:

@@ -201,7 +201,8 @@ def initialiser_from(given: Any, place: str) -> Any:
         return initialiser(row.text("name"), **numbers)  # type: ignore[arg-type]
     known = tuple(Distribution)
     distribution = row.choice("distribution", "uniform", known)
-    return initialiser(row.text("formula"), distribution, **numbers)
+    formula = f"({row.text('formula')})"  # in brackets, a single symbol is not taken for a name
+    return initialiser(formula, distribution, **numbers)
 
 
 def _row(given: Any, place: str) -> Section:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 
-from ..formula import split_equations
 from ..breaking import estimated_width
+from ..formula import split_equations
 from ..language import SAMPLE, Equation, Kind, Program, Role, Tensor, elements, name_of, where_of
 from ..layers import Equations
 from ..model import LOSS, OUTPUT
-from ..notation import Math, Name, Symbols, notation
+from ..notation import Math, Name, Symbols, at, notation, subscript
 from .document import Phrase, Running
 from .matrix import matrix_form
 from .spine import depending_on, needed_for, spine
@@ -36,6 +36,7 @@ def numbered(derivation: Derivation) -> list[tuple[int, Equation]]:
     return list(enumerate((*derivation.forward.equations, *derivation.backward), start=1))
 
 
+LOSS_NAME = Name("L")
 WIDEST_FORM = 150.0  # in letters; a wider formula is easier to read index by index
 
 
@@ -174,7 +175,22 @@ class Facts:
         if name not in self.spine[1:] or name in self.labels:
             return None
         below = self.spine[self.spine.index(name) - 1]
-        return self.labels.get(below)
+        return self.labels.get(below) if self.is_single(below, name) else None
+
+    def is_single(self, lower: str, upper: str) -> bool:
+        """Whether one equation leads from a tensor to its neighbour on the spine."""
+        between = self.below(lower)
+        return all(read not in between for read in self.written.defined[upper].reads)
+
+    def below(self, name: str) -> frozenset[str]:
+        """What depends on a tensor, without itself."""
+        if name not in self._below:
+            self._below[name] = depending_on(self.written, [name]) - {name}
+        return self._below[name]
+
+    @cached_property
+    def _below(self) -> dict[str, frozenset[str]]:
+        return {}
 
     @cached_property
     def data_loss(self) -> str | None:
@@ -190,3 +206,15 @@ class Facts:
     @cached_property
     def output_needs(self) -> frozenset[str]:
         return needed_for(self.written, OUTPUT)
+
+
+def function_of(label: str, prime: bool = False) -> Name:
+    return Name("a", label=(label,), prime=prime)
+
+
+def element_symbol(facts: Facts, parameter: Tensor) -> Math:
+    """w_ij^(k): an element is written with the small letter of its matrix."""
+    symbol = facts.symbols[parameter.name]
+    if isinstance(symbol, Name) and len(symbol.base) == 1:
+        symbol = Name(symbol.base.lower(), symbol.hat, symbol.label)
+    return at(symbol, subscript(Name(i.name) for i in parameter.indices))

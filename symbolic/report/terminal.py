@@ -26,7 +26,7 @@ def section_lines(section: Section, number: int) -> list[str]:
     lines = [title, "-" * len(title)]
     last: Block | None = None
     for block in section.blocks:
-        if not (isinstance(block, Running) and isinstance(last, Running)):
+        if not (isinstance(block, Running) and isinstance(last, Running | Display)):
             lines.append("")
         lines += block_lines(block)
         last = block

@@ -687,6 +687,20 @@ def sums_in_one_another() -> Program:
 
 
 @example
+def sums_without_their_index() -> Program:
+    """What is summed does not depend on the index: as often as the index has values."""
+    return written(
+        {"i": 2, "j": 3},
+        {"w": "parameter i", "v": "parameter"},
+        """
+        s[i] = sum(j, w[i]**2)
+        t = sum(i, j, w[i]*v)
+        L = sum(n, i, s[i]) + t
+        """,
+    )
+
+
+@example
 def largest_of_all() -> Program:
     """A maximum without a free index, and its position."""
     return written(

@@ -86,7 +86,7 @@ def test_dense_with_a_parametric_activation() -> None:
 
 @pytest.mark.parametrize("units", [0, -1, 2.0, "3", None, True, 10**10])
 def test_wrong_units(units: Any) -> None:
-    with pytest.raises(SpecError, match="units = .*whole number"):
+    with pytest.raises(SpecError, match=r"units = .*whole number"):
         Dense(units)
 
 
@@ -324,7 +324,7 @@ WRONG = {
     "index not bound": (one("h[n,i] = V[i,j]*x[n,j]"), "line 1.*'j' is not bound.*sum"),
     "index not declared": (one("h[n,k] = V[k,0]*x[n,0]"), "line 1.*'k'"),
     "index inside not declared": (one("h[n,i] = sum(k, V[i,k]*x[n,k])"), "'k'|sum"),
-    "index of a parameter": (one("h[n,i] = V[i]*x[n,0]", {"V": ["q"]}), r"index 'q' is not declared. Known: i, j, n"),
+    "index of a parameter": (one("h[n,i] = V[i]*x[n,0]", {"V": ["q"]}), r"'q'.* Known: i, j, n"),
     "unknown tensor": (one("h[n,i] = Q[i,0]*x[n,0]"), r"line 1.*'Q'.*Known: V, x"),
     "unknown name": (one("h[n,i] = V[i,0]*x[n,0] + q"), "line 1.*'q'"),
     "unknown function": (one("h[n,i] = tahn(V[i,0]*x[n,0])"), "line 1.*'tahn'"),
@@ -332,9 +332,9 @@ WRONG = {
     "too many indices": (one("h[n,i] = V[i,0,0]*x[n,0]"), "'V' has 3 indices here; it has 2"),
     "no indices": (one("h[n,i] = V[i,0]*x"), "'x' has 0 indices here; it has 2"),
     "read before assigned": (one("h[n,i] = z[n,i]\nz[n,i] = V[i,0]*x[n,0]"), "line 1.*'z'"),
-    "assigned twice": (one("h[n,i] = V[i,0]*x[n,0]\nh[n,i] = V[i,1]*x[n,0]"), "line 2: 'h' has a value already"),
+    "assigned twice": (one("h[n,i] = V[i,0]*x[n,0]\nh[n,i] = V[i,1]*x[n,0]"), "2: 'h' has a value"),
     "assigns the input": (one("x[n,i] = V[i,0]\nh[n,i] = x[n,i]"), "line 1: 'x' has a value already"),
-    "assigns a parameter": (one("V[i,j] = 1\nh[n,i] = V[i,0]*x[n,0]"), "line 1: 'V' has a value already"),
+    "assigns a parameter": (one("V[i,j] = 1\nh[n,i] = V[i,0]*x[n,0]"), "line 1: 'V' has a value"),
     "assigns an index": (one("i[n] = x[n,0]\nh[n,i] = V[i,0]*x[n,0]"), "'i' has a value already"),
     "index twice on the left": (one("h[n,i,i] = V[i,0]*x[n,0]"), "twice"),
     "bound by both sides": (one("h[n,i] = sum(i, V[i,0]*x[n,0])"), "'i' is bound twice"),
@@ -347,11 +347,11 @@ WRONG = {
     "output with n only": (one("h[n] = V[0,0]*x[n,0]"), "output 'h' needs n"),
     "input as a parameter": (one("h[n,i] = x[i]", {"x": ["i"]}), "'x'"),
     "input as an index": (one("h[n,i] = V[i,0]*x[n,0]", indices={"i": 3, "x": 2}), "'x'"),
-    "extent given twice": (one("h[n,i] = V[i,0]*x[n,0]", indices={"i": 3, "n": 4}), "'n' has an extent already"),
+    "extent given twice": (one("h[n,i] = V[i,0]*x[n,0]", indices={"i": 3, "n": 4}), "'n' has an extent"),
     "extent is zero": (one("h[n,i] = V[i,0]*x[n,0]", indices={"i": 0}), "index 'i' = 0"),
     "extent is a float": (one("h[n,i] = V[i,0]*x[n,0]", indices={"i": 3.0}), "index 'i' = 3.0"),
     "incoming of wrong length": (one("h[n,i] = V[i,0]*x[n,0]", incoming=["a", "b"]), "incoming"),
-    "initialiser of nothing": (one("h[n,i] = V[i,0]*x[n,0]", initialisers={"U": "zeros"}), "'U', not a parameter"),
+    "initialiser of nothing": (one("h[n,i] = V[i,0]*x[n,0]", initialisers={"U": "zeros"}), "'U', not"),
     "parameter over samples": (one("h[n,i] = V[n,i]*x[n,0]", {"V": ["n", "i"]}), "'?V'?.*n|n.*'V'"),
     "constant is not finite": (one("h[n,i] = a*V[i,0]*x[n,0]", constants={"a": math.nan}), "'?a'?"),
     "constant is no number": (one("h[n,i] = a*V[i,0]*x[n,0]", constants={"a": "1"}), "'?a'?"),

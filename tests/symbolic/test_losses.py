@@ -40,6 +40,7 @@ ENDING = {
     "poisson": "exp",
     "binary_cross_entropy": "sigmoid",
 }
+ONE_DISTRIBUTION = {"cross_entropy", "kl_divergence"}  # summed over the outputs; the others are averaged
 TARGETS = {
     "real": [-2.5, 0.0, 0.25, 40.0],
     "probability": [0.0, 0.3, 1.0],
@@ -141,7 +142,7 @@ def by_hand(name: str, values: dict[str, Any], outputs: dict[tuple[int, int], fl
             y = values["y"][n, k] if (n, k) in values["y"] else float(values["y"][(n,)] == k)
             more = [outputs[n, k + targets]] if len(row.heads) == 2 else []
             terms.append(PLAIN[name](y, outputs[n, k], *more))
-        total += weights[n] * sum(terms) / (targets if row.over == "mean" else 1)
+        total += weights[n] * sum(terms) / (1 if name in ONE_DISTRIBUTION else targets)
     return total / sum(weights)
 
 

@@ -144,7 +144,7 @@ ENDING = {
 MODELS: dict[str, Callable[[], Model]] = {
     **{f"activation {a}": lambda a=a: Model(2, [Dense(2, a), Dense(1)]) for a in ACTIVATIONS},
     **{f"loss {k}": lambda k=k: Model(2, [Dense(2, ENDING.get(k, "identity"))], k) for k in LOSSES},
-    "log_softmax": lambda: Model(2, [Dense(2, "log_softmax")], Loss("nll", "-y*y_hat", over="sum", classes=True)),
+    "log_softmax": lambda: Model(2, [Dense(2, "log_softmax")], Loss("nll", "-y*y_hat", over="sum")),
     "penalties": lambda: Model(2, [Dense(2, "tanh"), Dense(1)], penalties=[L1(0.1), L2(0.2, on="all")]),
     "rows": lambda: Model((2, 2), [Activation("softmax"), Dense(2)]),
     "normalised": lambda: Model(2, [Dense(3, "(z - sum(z)/3)/sqrt(sum(z**2) + 1)"), Dense(1)]),

@@ -30,7 +30,7 @@ MODELS: dict[str, Callable[[], Program]] = {
     **{f"loss {k}": lambda k=k: Model(2, [Dense(4, ENDING.get(k, "identity"))], k).program() for k in LOSSES},
     "classes": lambda: Model(2, [Dense(3, "softmax")], "cross_entropy").program(Variant(True, True)),
     "dropout": lambda: Model(2, [Dense(3, "relu"), Dropout(0.5), Dense(1)]).program(Variant(training=True)),
-    "penalties": lambda: Model(2, [Dense(2, "tanh"), Dense(1)], penalties=[L1(0.1), L2(0.2, "all")]).program(),
+    "penalties": lambda: Model(2, [Dense(2, "tanh"), Dense(1)], penalties=[L1(1), L2(2, "all")]).program(),
     "two sums": lambda: Model(2, [Dense(3, "(z - sum(z)/3)/sqrt(sum(z**2) + 1)"), Dense(1)]).program(),
     "matrix": lambda: Model((2, 3), [Activation("softmax"), Dense(2)]).program(),
     "equations": lambda: Model(

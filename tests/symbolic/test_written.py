@@ -28,13 +28,15 @@ ROWS = {
 }
 
 FORMULAS = """
--z**2 | (-z)**2 | -(z + 1)/3 | 2**z | z**-z | z**(1/3) | 1/z/3 | -1/(3*z) | z/1e-30 | 3e20*z | 1e300*z | 1.5e-9
-0.1234567890123456*1.234567890123456*z | where(z < 0 and z > -3 or z > 5, z, -z) | where(not (z < 0), z, 1)
-where(z == -3, 1, z) | where(z != 2, 1, z) | abs(-z) | max(z, -z, 3) | min(z, 1)**2 | e | pi*z | exp(1)*z | e**(2*z)
-sqrt(z)/sqrt(2) | 1/sqrt(z + 1) | sum(z**2)/max(z) | log1p(z) + expm1(z) | softplus(z)*sigmoid(-z) | z
-ceil(z) + floor(z) + sign(z) | erf(z) - erfc(z) | clip(z/6 + 1/2, 0, 1) | -z*clip(2*z, -1, 1) | where(0 >= z, 1, 2)
-(z + 1)**-2/7 | (z/3)**(z/5) | heaviside(z) | relu(relu(z) - 1) | 10**z | z*7/3*sin(z) | -z/4 | z*(-z/4 - 1/4)
-log(where(z <= 0, 1, 2))*-1.702/(z + 1) | exp(-z/2)*exp(-(z + 1)) | max(z, 2*z, 3*z) | 0 | -1/3 | atan(z)*asinh(z)
+-z**2 | (-z)**2 | -(z + 1)/3 | 2**z | z**-z | z**(1/3) | 1/z/3 | -1/(3*z) | z/1e-30 | 3e20*z | 1e300*z
+1.5e-9 | 0.1234567890123456*1.234567890123456*z | where(z < 0 and z > -3 or z > 5, z, -z)
+where(not (z < 0), z, 1) | where(z == -3, 1, z) | where(z != 2, 1, z) | abs(-z) | max(z, -z, 3)
+min(z, 1)**2 | e | pi*z | exp(1)*z | e**(2*z) | sqrt(z)/sqrt(2) | 1/sqrt(z + 1) | sum(z**2)/max(z)
+log1p(z) + expm1(z) | softplus(z)*sigmoid(-z) | z | ceil(z) + floor(z) + sign(z) | erf(z) - erfc(z)
+clip(z/6 + 1/2, 0, 1) | -z*clip(2*z, -1, 1) | where(0 >= z, 1, 2) | (z + 1)**-2/7 | (z/3)**(z/5)
+heaviside(z) | relu(relu(z) - 1) | 10**z | z*7/3*sin(z) | -z/4 | z*(-z/4 - 1/4)
+log(where(z <= 0, 1, 2))*-1.702/(z + 1) | exp(-z/2)*exp(-(z + 1)) | max(z, 2*z, 3*z) | 0 | -1/3
+atan(z)*asinh(z)
 """
 
 

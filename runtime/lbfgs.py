@@ -1,0 +1,68 @@
+"""L-BFGS by SciPy, on the whole data set at once (Liu and Nocedal 1989)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..symbolic.errors import SpecError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS; an epoch of `fit` is one iteration over the whole data set.
+
+    history     gradients that are remembered
+    tolerance   stop when no element of the gradient is larger than this
+    """
+
+    history: int = 10
+    tolerance: float = 1e-10
+
+    def __post_init__(self) -> None:
+        if isinstance(self.history, bool) or not isinstance(self.history, int) or self.history < 1:
+            raise SpecError(f"lbfgs: history = {self.history!r}; give a whole number of at least 1")
+        if not 0 <= self.tolerance < float("inf"):
+            raise SpecError(f"lbfgs: tolerance = {self.tolerance!r}; give a number of at least 0")
+
+
+def minimise(
+    rule: LBFGS,
+    measured: Callable[[Mapping[str, Array]], tuple[float, dict[str, Array]]],
+    parameters: dict[str, Array],
+    iterations: int,
+    after: Callable[[dict[str, Array], float], bool],
+) -> dict[str, Array]:
+    """The parameters after some iterations; `after` is told about each, and may stop by returning true."""
+    from scipy.optimize import OptimizeResult, minimize
+
+    def split(vector: Array) -> dict[str, Array]:
+        parts, at = {}, 0
+        for name, array in parameters.items():
+            parts[name] = vector[at : at + array.size].reshape(array.shape).astype(array.dtype)
+            at += array.size
+        return parts
+
+    def joined(arrays: Mapping[str, Array]) -> Array:
+        return np.concatenate([np.ravel(arrays[name]) for name in parameters]).astype(np.float64)
+
+    def objective(vector: Array) -> tuple[float, Array]:
+        loss, gradients = measured(split(vector))
+        return loss, joined(gradients)
+
+    kept = {"x": joined(parameters)}
+
+    def told(intermediate_result: OptimizeResult) -> None:
+        kept["x"] = np.array(intermediate_result.x)
+        if after(split(kept["x"]), float(intermediate_result.fun)):
+            raise StopIteration
+
+    options = {"maxiter": iterations, "maxcor": rule.history, "gtol": rule.tolerance, "ftol": 0.0}
+    result = minimize(objective, kept["x"], jac=True, method="L-BFGS-B", options=options, callback=told)
+    return split(np.array(result.x))

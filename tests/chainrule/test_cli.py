@@ -1,0 +1,329 @@
+"""The command line: what is printed, what is written, and what is said when something is wrong."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from chainrule import bench, commands, doctor
+from chainrule.cli import main
+
+ROOT = Path(__file__).parents[2]
+DIGITS = ROOT / "examples" / "digits.toml"
+SPEC = """
+[model]
+inputs = 2
+loss = "cross_entropy"
+
+[[layer]]
+type = "dense"
+units = 3
+activation = "softmax"
+
+[training]
+epochs = 3
+validation = 0.25
+metrics = ["accuracy"]
+
+[data]
+file = "flowers.csv"
+targets = "kind"
+scale = "standard"
+test = 0.25
+"""
+FLOWERS = "a,b,kind\n" + "".join(f"{k},{k * k % 7},{('iris', 'rose', 'tulip')[k % 3]}\n" for k in range(40))
+
+
+class FakeTrainer:
+    """Keeps what it is told; its predictions depend on the data alone."""
+
+    interrupted = False
+
+    def __init__(self, classes: int, epochs: int = 0) -> None:
+        self.classes, self.epochs = classes, epochs
+        self.given: dict[str, Any] = {}
+
+    def fit(self, x: np.ndarray, y: np.ndarray, **given: Any) -> None:
+        self.given = {"x": x, "y": y, **given}
+        self.epochs += given["epochs"]
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        scores = np.abs(x[:, :1] - np.arange(self.classes))
+        return scores / scores.sum(axis=1, keepdims=True)
+
+    def evaluate(self, x: np.ndarray, y: np.ndarray, sample_weight: Any = None) -> dict[str, float]:
+        return {"loss": 0.5, "accuracy": float((self.predict(x).argmax(axis=1) == y).mean())}
+
+    def save(self, directory: str) -> None:
+        (Path(directory) / "weights.json").write_text(json.dumps([self.classes, self.epochs]), "utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a spec and its data, in which the commands run with the fake trainer."""
+    (tmp_path / "net.toml").write_text(SPEC, "utf-8")
+    (tmp_path / "flowers.csv").write_text(FLOWERS, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands, "new_trainer", lambda spec, **_: FakeTrainer(3))
+    monkeypatch.setattr(bench, "new_trainer", lambda spec, **_: FakeTrainer(3))
+    monkeypatch.setattr(
+        commands, "restored", lambda run: FakeTrainer(*json.loads((run / "weights.json").read_text("utf-8")))
+    )
+    return tmp_path
+
+
+def run(*words: str | Path, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, [str(w) for w in words])
+    assert result.exit_code == code, result.output
+    return result
+
+
+# --- what works
+
+
+def test_check() -> None:
+    output = run("check", DIGITS).stdout
+    assert "dense, softmax" in output
+    assert "9,610" in output
+    assert output.endswith("digits.toml is ok\n")
+
+
+@pytest.mark.parametrize(
+    ("form", "start", "part"),
+    [
+        ("text", "", "softmax"),
+        ("latex", "\\documentclass", "\\end{document}"),
+        ("html", "<!DOCTYPE html>", "</math>"),
+    ],
+)
+def test_formulas(tmp_path: Path, form: str, start: str, part: str) -> None:
+    printed = run("formulas", DIGITS, "--format", form).stdout
+    assert printed.lower().startswith(start.lower())
+    assert part in printed
+    run("formulas", DIGITS, "--format", form, "-o", tmp_path / "formulas")
+    assert (tmp_path / "formulas").read_text("utf-8") == printed
+
+
+def test_formulas_hold_the_update() -> None:
+    assert "adam" in run("formulas", DIGITS).stdout
+    assert "lion" in run("formulas", DIGITS, "--set", "training.optimiser=lion").stdout
+
+
+def test_train(folder: Path) -> None:
+    result = run("train", "net.toml")
+    assert "samples: 22 for training, 8 for validation, 10 for test" in result.stdout
+    assert "saved in runs/net\n" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("test accuracy 0.")
+    written = json.loads((folder / "runs" / "net" / "spec.json").read_text("utf-8"))
+    assert written["run"]["classes"] == ["iris", "rose", "tulip"]
+    assert written["run"]["inputs"]["kind"] == "standard"
+    assert written["data"]["file"] == "../../flowers.csv"
+    assert written["data"]["inputs"] == ["a", "b"]
+
+
+def test_training_gets_what_the_spec_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = FakeTrainer(3)
+    monkeypatch.setattr(commands, "new_trainer", lambda spec, **_: trainer)
+    run("train", "net.toml", "-q", "--set", "training.epochs=9", "-o", "here")
+    assert (folder / "here" / "spec.json").is_file()
+    assert (trainer.given["epochs"], trainer.given["verbose"]) == (9, 0)
+    assert np.allclose(trainer.given["x"].mean(axis=0), 0, atol=1e-6)
+    assert trainer.given["y"].dtype == np.int64
+    assert len(trainer.given["validation"][0]) == 8
+
+
+def test_a_second_training_takes_the_place_of_the_first(folder: Path) -> None:
+    run("train", "net.toml")
+    run("train", "net.toml", "--set", "training.seed=7")
+    assert json.loads((folder / "runs/net/spec.json").read_text("utf-8"))["training"]["seed"] == 7
+
+
+def test_resume(folder: Path) -> None:
+    run("train", "net.toml")
+    run("resume", "runs/net", "--epochs", "5")
+    assert json.loads((folder / "runs/net/weights.json").read_text("utf-8")) == [3, 8]
+    run("resume", "runs/net")
+    assert json.loads((folder / "runs/net/weights.json").read_text("utf-8")) == [3, 11]
+
+
+def test_evaluate(folder: Path) -> None:
+    trained = run("train", "net.toml").stdout.splitlines()[-4:]
+    assert run("evaluate", "runs/net").stdout.splitlines() == trained
+    assert run("evaluate", "runs/net", "flowers.csv").stdout.startswith("flowers loss 0.5")
+
+
+def test_predict(folder: Path) -> None:
+    run("train", "net.toml")
+    (folder / "new.csv").write_text("b,a\n1,60\n", "utf-8")
+    printed = run("predict", "runs/net", "new.csv").stdout.splitlines()
+    assert printed[0] == "class,iris,rose,tulip"
+    assert printed[1].split(",")[0] == "iris"
+    run("predict", "runs/net", "new.csv", "-o", "out.csv")
+    assert (folder / "out.csv").read_text("utf-8").splitlines() == printed
+    run("predict", "runs/net", "flowers.csv", "-o", "out.npz")
+    with np.load(folder / "out.npz") as made:
+        assert made["y_hat"].shape == (40, 3)
+        assert set(made["class"]) <= {"iris", "rose", "tulip"}
+    run("predict", "runs/net", "flowers.csv", "-o", "out.npy")
+    assert np.load(folder / "out.npy").shape == (40, 3)
+
+
+def test_bench(folder: Path) -> None:
+    output = run("bench", "net.toml", "--seconds", "0.01").stdout
+    assert "samples/s" in output
+    assert output.splitlines()[2].split()[0] == "1"
+
+
+def test_doctor_says_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Any:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(doctor, "LOOKS", {"versions": doctor.versions, "kernel": broken})
+    output = run("doctor", code=1).stdout
+    assert "numpy" in output
+    assert "kernel     FAILS: RuntimeError: no compiler" in output
+    monkeypatch.setattr(doctor, "LOOKS", {"versions": doctor.versions, "cores": doctor.cores})
+    assert run("doctor").stdout.endswith("all is well\n")
+
+
+# --- what is wrong
+
+
+def test_an_interrupted_training_says_where_the_weights_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeTrainer, "interrupted", True)
+    result = run("train", "net.toml", code=130)
+    assert result.stderr.splitlines()[-1].startswith(
+        "interrupted; the weights so far are in runs/net; go on with: "
+    )
+    assert (folder / "runs/net/weights.json").is_file()
+
+
+Change = Callable[[Path], object]
+
+
+def spec_with(old: str, new: str) -> Change:
+    return lambda folder: (folder / "net.toml").write_text(SPEC.replace(old, new), "utf-8")
+
+
+def nothing(folder: Path) -> None:
+    pass
+
+
+# (what is done to the folder, the command, what the one line on stderr must hold)
+WRONG: list[tuple[Change, list[str], list[str]]] = [
+    (nothing, ["check", "nett.toml"], ["SpecError: nett.toml does not exist", "Did you mean 'net.toml'?"]),
+    (nothing, ["check", "flowers.csv"], ["SpecError: flowers.csv: the ending '.csv'", "Known: .json, .toml"]),
+    (nothing, ["check", "."], ["SpecError: . is a directory"]),
+    (spec_with("softmax", "softmx"), ["check", "net.toml"],
+     ["SpecError: net.toml: layer 1: activation 'softmx'", "Did you mean 'softmax'?"]),
+    (spec_with("softmax", "softmx"), ["formulas", "net.toml"], ["layer 1: activation 'softmx'"]),
+    (spec_with("softmax", "softmx"), ["generate", "net.toml"], ["layer 1: activation 'softmx'"]),
+    (spec_with("softmax", "softmx"), ["train", "net.toml"], ["layer 1: activation 'softmx'"]),
+    (spec_with("softmax", "softmx"), ["bench", "net.toml"], ["layer 1: activation 'softmx'"]),
+    (spec_with("[model]", "[model"), ["check", "net.toml"], ["SpecError: net.toml: is not TOML", "line 2"]),
+    (spec_with("units = 3", "units = 0"), ["check", "net.toml"], ["layer 1: units = 0", "at least 1"]),
+    (nothing, ["check", "net.toml", "--set", "layer.0.unit=3"], ["the key 'unit'", "Did you mean 'units'?"]),
+    (nothing, ["check", "net.toml", "--set", "nonsense"], ["--set nonsense", "key=value"]),
+    (spec_with("[data]", "[dat]"), ["train", "net.toml"], ["the key 'dat'", "Did you mean 'data'?"]),
+    (lambda f: (f / "net.toml").write_text(SPEC.split("[data]")[0], "utf-8"), ["train", "net.toml"],
+     ["SpecError: net.toml: there is no [data]"]),
+    (spec_with("flowers.csv", "flower.csv"), ["train", "net.toml"],
+     ["DataError: flower.csv does not exist", "Did you mean 'flowers.csv'?"]),
+    (spec_with('"kind"', '"knd"'), ["train", "net.toml"], ["flowers.csv: targets", "Did you mean 'kind'?"]),
+    (spec_with("units = 3", "units = 2"), ["train", "net.toml"], ["(iris, rose, tulip)", "tells 2 apart"]),
+    (spec_with("inputs = 2", "inputs = 5"), ["train", "net.toml"], ["shape (40, 2)", "(samples, 5)"]),
+    (lambda f: (f / "flowers.csv").write_text(FLOWERS.replace("\n3,", "\n,"), "utf-8"), ["train", "net.toml"],
+     ["DataError: flowers.csv: line 5, column 'a': ''"]),
+    (nothing, ["train", "net.toml", "-o", "."], ["SpecError: . is not empty and no run"]),
+    (nothing, ["train", "net.toml", "-o", "flowers.csv"], ["flowers.csv is a file"]),
+    (nothing, ["formulas", "net.toml", "-o", "no/formulas.txt"], ["there is no folder no"]),
+    (nothing, ["formulas", "net.toml", "-o", "."], ["is a directory"]),
+    (nothing, ["resume", "net.toml"], ["SpecError: net.toml is not a directory"]),
+    (nothing, ["evaluate", "."], ["SpecError: . is no run", "spec.json"]),
+    (nothing, ["predict", "runs/net", "flowers.csv"], ["runs/net is not a directory"]),
+    (nothing, ["predict", "runs/net", "flowers.csv", "-o", "out.xlsx"], ["'.xlsx'", "Known: .csv"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "words", "parts"), WRONG)
+def test_what_is_wrong_is_said_in_a_line(
+    folder: Path, change: Change, words: list[str], parts: list[str]
+) -> None:
+    change(folder)
+    before = sorted(folder.iterdir())
+    result = run(*words, code=2)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    for part in parts:
+        assert part in line
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_wrong_word_is_clicks_to_say() -> None:
+    assert "No such command 'trian'" in run("trian", code=2).stderr
+    assert "Missing argument 'SPEC'" in run("train", code=2).stderr
+
+
+def chainrule(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # the package as it is installed, in a process of its own
+        [sys.executable, "-m", "chainrule", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        **options,
+    )
+
+
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from chainrule.cli import main; main(['-h'], standalone_mode=False); print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    for name in (
+        "check",
+        "formulas",
+        "generate",
+        "train",
+        "resume",
+        "predict",
+        "evaluate",
+        "bench",
+        "doctor",
+    ):
+        assert f"  {name} " in done.stdout
+    modules = set(done.stdout.splitlines()[-1].split())
+    assert not modules & {"numpy", "numba", "sympy", "scipy", "tqdm", "chainrule.symbolic.errors"}
+
+
+def test_there_is_no_traceback(tmp_path: Path) -> None:
+    done = chainrule("check", "no.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: SpecError: no.toml does not exist; look at the path\n"
+    assert done.stdout == ""
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "chainrule", "formulas", str(DIGITS)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait(60)
