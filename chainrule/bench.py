@@ -57,9 +57,8 @@ def bench(path: Path, overrides: Iterable[str], seconds: float) -> None:
             )
 
         print(measured(run, threads, seconds).line(len(data), batch), flush=True)
-    print(
-        "A step is an epoch divided by its batches; an epoch is part of a call to fit, its overhead included."
-    )
+    print("A step is an epoch divided by its batches; an epoch is part of a call to fit, overhead included.")
+    print("The trainer takes fewer threads than it may where its first steps are faster with fewer.")
 
 
 def measured(run: Callable[[int], None], threads: int, seconds: float) -> Measurement:

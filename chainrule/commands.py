@@ -16,6 +16,7 @@ from .runtime.run import check_replaceable, read_run, save_run, scores_text, wri
 from .runtime.spec import Spec, read_spec
 from .runtime.summary import summary
 from .symbolic.errors import SpecError, nearest
+from .symbolic.optimisers import Optimiser
 
 Overrides = Iterable[str]
 
@@ -37,7 +38,8 @@ def formulas(path: Path, overrides: Overrides, form: str, output: Path | None) -
     spec = read_spec(path, overrides)
     derivation = spec.model.derivation()
     render = {"text": derivation.text, "latex": derivation.latex, "html": derivation.html}[form]
-    put(render(optimiser=spec.training.optimiser), output)
+    rule = spec.training.optimiser
+    put(render(optimiser=rule if isinstance(rule, Optimiser) else None), output)
 
 
 def generate(path: Path, overrides: Overrides, dtype: str | None, output: Path | None) -> None:
@@ -45,7 +47,20 @@ def generate(path: Path, overrides: Overrides, dtype: str | None, output: Path |
     spec = read_spec(path, overrides)
     from .runtime.standalone import generate_source
 
-    put(generate_source(spec.model, spec.training.optimiser, dtype or spec.training.dtype), output)
+    how = spec.training
+    if not isinstance(how.optimiser, Optimiser):
+        raise SpecError(
+            f"{path}: training: optimiser 'lbfgs' is SciPy's and has no kernel; choose another one"
+        )
+    source = generate_source(
+        spec.model,
+        how.optimiser,
+        dtype or how.dtype,
+        clip_value=how.clip_value,
+        clip_norm=how.clip_norm,
+        weighted=spec.data is not None and spec.data.selection.sample_weight is not None,
+    )
+    put(source, output)
 
 
 def put(text: str, output: Path | None) -> None:
@@ -131,7 +146,7 @@ def fit(trainer: Any, spec: Spec, parts: Parts, directory: Path, epochs: int, qu
             data.x,
             data.y,
             epochs=epochs,
-            validation=None if held_out is None else (held_out.x, held_out.y),
+            validation=None if held_out is None else (held_out.x, held_out.y, held_out.sample_weight),
             sample_weight=data.sample_weight,
             callbacks=callbacks(spec),
             verbose=0 if quiet else spec.training.verbose,
@@ -139,7 +154,7 @@ def fit(trainer: Any, spec: Spec, parts: Parts, directory: Path, epochs: int, qu
     except KeyboardInterrupt:
         save_run(directory, trainer, spec, parts.fitted)
         advice = f"go on with: chainrule resume {directory}"
-        raise KeyboardInterrupt(f"the weights so far are in {directory}; {advice}") from None
+        raise KeyboardInterrupt(f"the last and the best weights are in {directory}; {advice}") from None
     save_run(directory, trainer, spec, parts.fitted)
     print(f"saved in {directory}")
     print("\n".join(final_scores(trainer, parts)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -31,18 +32,25 @@ def as_inputs(model: Model, x: ArrayLike, place: str = "x") -> Array:
     return all_finite(array if array.dtype.kind == "f" else array.astype(np.float64), place)
 
 
+@lru_cache(maxsize=64)
+def shapes(model: Model) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes of outputs and targets; kept, because the model expands its equations to know them."""
+    return model.outputs, model.targets
+
+
 def as_targets(model: Model, y: ArrayLike, place: str = "y") -> Array:
     """Targets as the model's loss takes them: real numbers (samples, *targets), or integer classes."""
     array = _not_empty(_numeric(y, place), place)
-    loss, (*front, outputs) = model.loss, model.outputs
+    (*front, outputs), targets = shapes(model)
+    loss = model.loss
     count = len(array) * int(np.prod(front))
     if loss.classes and array.size == count and outputs > 1:
         return _whole(array.reshape(len(array), *front), outputs, place, "a class")
-    if array.size != len(array) * int(np.prod(model.targets)):
-        wanted = f"(samples, {', '.join(map(str, model.targets))})"
+    if array.size != len(array) * int(np.prod(targets)):
+        wanted = f"(samples, {', '.join(map(str, targets))})"
         also = " or (samples,) with integer classes" if loss.classes and not front else ""
         raise DataError(f"{place} has the shape {array.shape}; the loss '{loss.name}' takes {wanted}{also}")
-    array = array.reshape(len(array), *model.targets)
+    array = array.reshape(len(array), *targets)
     array = all_finite(array if array.dtype.kind == "f" else array.astype(np.float64), place)
     words, holds = TARGETS[loss.targets]
     _all(holds(array), array, place, f"the loss '{loss.name}' takes {words}")

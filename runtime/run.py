@@ -25,7 +25,7 @@ from .spec import Spec, spec_from_dict, spec_to_dict
 from .spec_file import overridden, read_file
 
 SPEC: Final = "spec.json"
-CHANGEABLE: Final = ("data", "training")  # sections that may be overridden when a run goes on
+CHANGEABLE: Final = ("data", "training.epochs", "training.early_stopping", "training.verbose")
 
 
 class Saveable(Protocol):
@@ -88,8 +88,9 @@ def read_run(directory: Path, overrides: Iterable[str] = ()) -> Spec:
         raise SpecError(f"{directory} is no run: it has no {SPEC}; give one that chainrule train has written")
     given: dict[str, Any] = {k: v for k, v in read_file(directory / SPEC).items() if k in SECTIONS}
     for text in overrides:
-        if text.split(".")[0].strip() not in CHANGEABLE:
-            raise SpecError(f"--set {text}: the model of a run stays as it is; set training.* or data.*")
+        if not any(f"{text.partition('=')[0].strip()}.".startswith(f"{key}.") for key in CHANGEABLE):
+            problem = "the model of a run and its way of training stay as they are"
+            raise SpecError(f"--set {text}: {problem}. To set: {', '.join(CHANGEABLE)}")
         given = overridden(given, text)
     return spec_from_dict(given, directory / SPEC)
 

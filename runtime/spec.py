@@ -27,12 +27,14 @@ from ..symbolic.section import REQUIRED, Section, as_number, as_whole, at
 from ..symbolic.spec import SECTIONS, model_from_dict, model_to_dict
 from ..symbolic.written import written
 from .data import Fitted, Item, Selection, Source
+from .lbfgs import LBFGS
 from .metrics import metric
 from .scaling import SCALES, scaler_from
 from .spec_file import overridden, read_file
 
 DTYPES: Final = ("float32", "float64")
 PLATEAU: Final = "reduce_on_plateau"
+FULL_BATCH: Final = "lbfgs"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Stopping:
 class Training:
     """How a model is trained; the fields are the keys of [training]."""
 
-    optimiser: Optimiser = field(default_factory=lambda: optimiser("adam"))
+    optimiser: Optimiser | LBFGS = field(default_factory=lambda: optimiser("adam"))
     schedule: Schedule | ReduceOnPlateau | None = None
     batch_size: int = 32
     epochs: int = 20
@@ -137,15 +139,17 @@ def _verbosity(value: object) -> int | None:
     return int(value) if isinstance(value, bool) else as_whole(value, 0)
 
 
-def optimiser_from(section: Section) -> Optimiser:
+def optimiser_from(section: Section) -> Optimiser | LBFGS:
     """An optimiser by its name, or with its update rule."""
     given = section.values.get("optimiser", "adam")
     with at(section.place):
-        if isinstance(given, str):
-            return optimiser(given)
-        row = Section(given, "optimiser")
+        row = Section({"name": given} if isinstance(given, str) else given, "optimiser")
         name = row.text("name", "custom" if "updates" in row else REQUIRED, "give the name of an optimiser")
+        if name == FULL_BATCH:
+            row.only("name", *(f.name for f in fields(LBFGS)))
+            return LBFGS(**row.without("name"))
         if "updates" not in row:
+            _check_name(name)
             return optimiser(name, **row.without("name"))
         row.only("name", "lr", "updates", "states", "scalars", "scalar_updates", "hyperparameters")
         rate = {"lr": row.number("lr")} if "lr" in row else {}
@@ -157,6 +161,13 @@ def optimiser_from(section: Section) -> Optimiser:
             row.table("scalar_updates"),
             {**rate, **row.table("hyperparameters")},
         )
+
+
+def _check_name(name: str) -> None:
+    """An optimiser of the table or the full-batch one, or `SpecError`."""
+    known = [*OPTIMISERS, FULL_BATCH]
+    if name not in known:
+        raise SpecError(f"optimiser {name!r} is not known. {nearest(name, known)}")
 
 
 def schedule_from(section: Section) -> Schedule | ReduceOnPlateau | None:
@@ -308,12 +319,14 @@ def training_to(training: Training, path: Path) -> dict[str, Any]:
     return {key: value for key, value in made.items() if value is not None}
 
 
-def optimiser_to(given: Optimiser) -> dict[str, Any]:
+def optimiser_to(given: Optimiser | LBFGS) -> dict[str, Any]:
     """An optimiser as a table.
 
     >>> optimiser_to(optimiser("momentum", lr=0.1))
     {'name': 'momentum', 'lr': 0.1, 'momentum': 0.9, 'weight_decay': 0.0}
     """
+    if isinstance(given, LBFGS):
+        return {"name": FULL_BATCH, **{f.name: getattr(given, f.name) for f in fields(given)}}
     row = OPTIMISERS.get(given.name)
     if row is not None and replace(row, hyperparameters=given.hyperparameters) == given:
         return {"name": given.name, **given.hyperparameters}

@@ -30,7 +30,7 @@ Width = Callable[[Math], float]
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a formula that stays together; `depth` says how deep inside brackets a break before it would be."""
+    """A part of a formula that stays together; `depth`: how deep in brackets a break before it would be."""
 
     math: Math
     depth: int
@@ -81,7 +81,7 @@ def estimated_width(math: Math) -> float:
 
 
 def broken(math: Math, first: float, later: float, width: Width = estimated_width) -> list[Math]:
-    """The lines of a formula: the first one no wider than `first`, the others no wider than `later`, if possible."""
+    """The lines of a formula: the first no wider than `first`, the others than `later`, if possible."""
     if width(math) <= first:
         return [math]
     pieces = list(_pieces(math, 0, min(first, later) * 0.4, width))
@@ -89,7 +89,7 @@ def broken(math: Math, first: float, later: float, width: Width = estimated_widt
 
 
 def filled(pieces: Sequence[Piece], first: float, later: float) -> list[list[Piece]]:
-    """Pieces in lines; each line is broken as late as possible among the outermost places in its last part."""
+    """Pieces in lines; a line is broken as late as possible among the outermost places in its last part."""
     lines: list[list[Piece]] = []
     rest = list(pieces)
     room = first

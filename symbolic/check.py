@@ -9,6 +9,7 @@ from sympy.logic.boolalg import BooleanAtom, BooleanFunction
 from .errors import SpecError, nearest
 from .functions import CONTRACTIONS, expm1, log1p, sigmoid, softplus
 from .language import Equation, Index, Program, Tensor, is_index, name_of, where_of
+from .positions import check_positions
 
 ELEMENTARY = (
     sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.sinh, sp.cosh, sp.tanh, sp.asin, sp.acos, sp.atan, sp.asinh,
@@ -36,6 +37,7 @@ def check(program: Program, *, normal: bool = True) -> Program:
         place = f"equation of '{equation.name}'"
         _require(equation.name not in known, place, f"'{equation.name}' has a value already", "assign a new name")
         _check_expression(equation, known, place, normal)
+        check_positions(equation, known, program, place)
         known[equation.name] = equation.tensor
     for name in program.outputs:
         _require(name in known, "outputs", f"'{name}' is not computed", nearest(name, known))
@@ -61,7 +63,7 @@ def _check_expression(equation: Equation, known: dict[str, Tensor], place: str, 
 def _check_nodes(node: sp.Basic, bound: dict[sp.Symbol, sp.Expr], known: dict[str, Tensor], place: str) -> None:
     """Check a node and what is in it, with the indices that are bound there; not an element's own base and label."""
     inside: tuple[sp.Basic, ...] = node.args
-    if isinstance(node, sp.Indexed) or (isinstance(node, sp.Symbol) and not node.is_integer):
+    if isinstance(node, sp.Indexed) or (isinstance(node, sp.Symbol) and not is_index(node)):
         _check_read(node, known, place)
         inside = where_of(node)
     elif isinstance(node, CONTRACTIONS):

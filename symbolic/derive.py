@@ -27,11 +27,15 @@ PIECEWISE_CONSTANT = (sp.sign, sp.floor, sp.ceiling)
 
 @dataclass(frozen=True)
 class Derived:
-    """A forward program, the adjoint equations behind it, and the name of every tensor's adjoint."""
+    """A forward program, the adjoint equations behind it, and the name of every tensor's adjoint.
+
+    `wanted` are the tensors whose adjoints were asked for: the parameters, if nothing else was said.
+    """
 
     forward: Program
     backward: tuple[Equation, ...]
     adjoint: Mapping[str, str]
+    wanted: tuple[str, ...]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "adjoint", MappingProxyType(dict(self.adjoint)))
@@ -40,7 +44,7 @@ class Derived:
     def program(self) -> Program:
         """Forward and backward in one."""
         equations = (*self.forward.equations, *self.backward)
-        outputs = (*self.forward.outputs, *(self.adjoint[p.name] for p in self.forward.parameters))
+        outputs = (*self.forward.outputs, *(self.adjoint[name] for name in self.wanted))
         return replace(self.forward, equations=equations, outputs=outputs)
 
     def with_equations(self, forward: Iterable[Equation], backward: Iterable[Equation]) -> Derived:
@@ -86,9 +90,9 @@ def derive(program: Program, loss: str = "L", wrt: Iterable[str] | None = None) 
         for name, contribution in _contributions(equation, _smooth(equation, positions), seed, program, alive):
             parts[name].append((contribution, equation.name))
     given = {t.name: t for t in program.tensors}
-    for name in wanted:
+    for name in (w for w in wanted if w not in adjoint):
         settle(given[name] if name in given else program.by_name[name])
-    return Derived(program, tuple(backward), adjoint)
+    return Derived(program, tuple(backward), adjoint, wanted)
 
 
 def active(program: Program, wanted: Iterable[str]) -> frozenset[str]:

@@ -241,13 +241,14 @@ class _Reader:
         return sp.Rational(str(node.value))
 
     def _name(self, node: ast.Name) -> sp.Expr:
-        for table in (self.names.symbols, CONSTANTS):
-            if node.id in table:
-                return table[node.id]
+        if node.id in self.names.symbols:
+            return self.names.symbols[node.id]
         if node.id in self.names.extents:
             return sp.Symbol(node.id, integer=True, nonnegative=True)
         if node.id in self.names.tensors:
             return self.names.tensors[node.id](())
+        if node.id in CONSTANTS:  # last: a name that was declared means what was declared
+            return CONSTANTS[node.id]
         raise self.wrong(f"'{node.id}'", f" is not known. {nearest(node.id, self.names.all)}")
 
     def _subscript(self, node: ast.Subscript) -> sp.Expr:

@@ -17,7 +17,7 @@ import sympy as sp
 
 from .errors import InternalError
 from .functions import ArgMaxOver, MaxOver, expm1, log1p, sigmoid, softplus
-from .language import SAMPLES, Equation, Program, name_of, where_of
+from .language import SAMPLES, Equation, Program, is_index, name_of, where_of
 
 Table = Mapping[tuple[int, ...], Any]
 
@@ -75,7 +75,7 @@ def evaluate(expr: sp.Basic, integers: Mapping[sp.Symbol, int], values: Mapping[
         count = int(value(high)) + 1
         return [evaluate(inner, {**integers, symbol: k}, values, arithmetic) for k in range(count)]
 
-    if isinstance(expr, sp.Indexed) or (isinstance(expr, sp.Symbol) and expr.is_integer is not True):
+    if isinstance(expr, sp.Indexed) or (isinstance(expr, sp.Symbol) and not is_index(expr)):
         return values[name_of(expr)][tuple(int(value(w)) for w in where_of(expr))]
     if isinstance(expr, sp.Symbol):
         return integers[expr]

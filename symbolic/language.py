@@ -165,15 +165,18 @@ class Equation:
 
 
 def is_index(symbol: sp.Basic) -> bool:
-    """Whether a node is an index or an extent: both are integer symbols, an extent is positive besides."""
-    return isinstance(symbol, sp.Symbol) and symbol.is_integer is True
+    """Whether a node is an index or an extent: both are integers of at least 0 (an extent is positive).
+
+    What stands for an integer tensor without indices is an integer whose sign is not known.
+    """
+    return isinstance(symbol, sp.Symbol) and symbol.is_integer is True and symbol.is_nonnegative is True
 
 
 def elements(expr: sp.Basic) -> set[sp.Expr]:
     """All reads of tensors in an expression: `Indexed`, and the symbols that stand for tensors without indices."""
     reads = set(expr.atoms(sp.Indexed))
     labels = {e.base.label for e in reads}
-    scalars = {s for s in expr.atoms(sp.Symbol) if s.is_integer is not True and s not in labels}
+    scalars = {s for s in expr.atoms(sp.Symbol) if not is_index(s) and s not in labels}
     return reads | scalars
 
 

@@ -26,7 +26,8 @@ from .notation import (
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    **{c: f"\\{c}" for c in "&%$#_{}"}, "<": r"\textless{}", ">": r"\textgreater{}", '"': "''", "|": r"\textbar{}",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "<": r"\textless{}", ">": r"\textgreater{}", '"': "''", "|": r"\textbar{}",
 }  # fmt: skip
 SIGNS = {
     "": "\\,", ".*": r"\odot", "*": r"\,", "<=": r"\le", ">=": r"\ge", "!=": r"\ne", "<-": r"\leftarrow",
@@ -59,6 +60,8 @@ def notation_latex(math: Math) -> str:
             return _name(math)
         case Number():
             return _number(math.text)
+        case Word(text="T"):
+            return r"\mathsf{T}"
         case Word():
             return _function(math.text) if math.text in FUNCTIONS else rf"\mathrm{{{escaped(math.text)}}}"
         case Sign():
@@ -66,7 +69,8 @@ def notation_latex(math: Math) -> str:
         case Row():
             return " ".join(_in_row(p) for p in math.parts)
         case Call():
-            return rf"{t(math.function)}{_between('(', ', '.join(map(t, math.arguments)), is_tall(math.arguments))}"
+            arguments = ", ".join(map(t, math.arguments))
+            return t(math.function) + _between("(", arguments, is_tall(math.arguments))
         case Group():
             return _between(math.bracket, t(math.body), is_tall((math.body,)))
         case Power():

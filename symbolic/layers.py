@@ -18,6 +18,7 @@ from .errors import SpecError, nearest
 from .formula import Names, checked_name, parse_expression, split_equations
 from .functions import MaxOver, unit_max, unit_sum
 from .language import SAMPLE, SAMPLE_INDEX, Equation, Index, Kind, Role, Tensor, element, extent, index
+from .normalise import free_indices, index_names
 
 __all__ = ["Activate", "Activation", "Dense", "Dropout", "Equations", "Layer", "Piece", "Site"]
 
@@ -82,14 +83,19 @@ def over_units(expr: sp.Expr, indices: tuple[Index, ...]) -> sp.Expr:
     if not expr.has(unit_sum, unit_max):
         return expr
     own = indices[-1]
-    letter = next(c for c in "jklpqrs" if c not in {i.name for i in indices})
-    other = index(letter, own.extent)
+    kinds = {unit_sum: sp.Sum, unit_max: MaxOver}
 
-    def contraction(kind: type, body: sp.Expr) -> sp.Expr:
-        return kind(body.xreplace({own.symbol: other.symbol}), other.limits)
+    def visit(node: sp.Basic, symbol: sp.Symbol, taken: frozenset[str]) -> sp.Basic:
+        """The node with its own unit called `symbol`; every contraction inside it gets an index of its own."""
+        if type(node) in kinds:
+            other = index(next(c for c in index_names("j") if c not in taken), own.extent)
+            body = visit(node.args[0], other.symbol, taken | {other.name})
+            return kinds[type(node)](body, other.limits)
+        if not node.has(*kinds):
+            return node.xreplace({own.symbol: symbol})
+        return node.func(*(visit(a, symbol, taken) for a in node.args))
 
-    expr = expr.replace(unit_sum, lambda body: contraction(sp.Sum, body))
-    return expr.replace(unit_max, lambda body: contraction(MaxOver, body))
+    return visit(expr, own.symbol, frozenset(i.name for i in indices))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ class Activate:
         x = site.incoming
         indices = (SAMPLE_INDEX, *incoming_indices(x, "i" + INPUT_LETTERS))
         rule = f"layer {site.number}, {self.activation.name}"
-        return activated(self.activation, x[indices], indices, site.name, str(site.number), rule)
+        return activated(self.activation, x[indices], indices, site.name, f"_{site.number}", rule)
 
 
 @dataclass(frozen=True)
@@ -243,6 +249,11 @@ class Equations:
             checked_size(size, f"index '{checked_name(name, place)}'", place)
         for name in (*self.parameters, *self.constants):
             checked_name(name, place)
+            if name in self.parameters and name in self.constants:
+                raise SpecError(f"{place}: '{name}' is a parameter and a constant; give one of them another name")
+        for name, value in self.constants.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
+                raise SpecError(f"{place}: the constant '{name}' is {value!r}; give a finite number")
         for name in self.initialisers:
             if name not in self.parameters:
                 raise SpecError(f"{place}: initialiser of '{name}', not a parameter. {nearest(name, self.parameters)}")
@@ -266,7 +277,11 @@ class Equations:
             raise SpecError(f"{place}: 'x' is what comes in; give another name")
         tensors: dict[str, Tensor] = {"x": site.incoming, **own}
         constants = {k: sp.Rational(str(v)) for k, v in self.constants.items()}
+        for name in own:
+            if any(i.symbol == SAMPLE for i in own[name].indices):
+                raise SpecError(f"{place}: parameter '{name}' has the index n; samples have no parameters of their own")
         made: list[Equation] = []
+        label = site.label if self.weighted else f"_{site.number}"
         lines = split_equations(self.equations_text, place)
         for name, where, text, line in lines:
             if name in tensors or name in indices or name in constants:
@@ -274,7 +289,7 @@ class Equations:
             readers = {k: _reader(t, k, line) for k, t in tensors.items()}
             names = Names(constants, readers, {k: i.extent for k, i in indices.items()})
             expr = parse_expression(text, names, line)
-            target = site.name if name == self.output else labelled(name, site.label)
+            target = site.name if name == self.output else labelled(name, label)
             kind = Kind.INTEGER if expr.is_integer and expr.has(sp.Indexed) else Kind.REAL
             rule = f"layer {site.number}, '{name}'"
             made.append(Equation(target, tuple(_known(i, indices, line) for i in where), expr, rule, kind))
@@ -295,7 +310,7 @@ class Equations:
         for name, size in self.indices_.items():
             if name in indices:
                 raise SpecError(f"{place}: the index '{name}' has an extent already; leave it out of indices")
-            symbol = extent(f"{name.upper()}_{site.label}_{site.number}")
+            symbol = extent(f"N_{name}_{site.number}")
             indices[name], sizes[symbol] = index(name, symbol), size
         return indices, sizes
 
@@ -336,8 +351,6 @@ def _reader(tensor: Tensor, name: str, place: str) -> Any:
 
 
 def _check_bound(equation: Equation, place: str) -> None:
-    from .normalise import free_indices
-
     loose = free_indices(equation.expr) - {i.symbol for i in equation.indices}
     if loose:
         name = sorted(s.name for s in loose)[0]

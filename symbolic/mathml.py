@@ -27,17 +27,12 @@ from .notation import (
     is_tall,
 )
 
-LETTERS = dict(zip(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
-    "omega".split(),
-    "αβγδεζηθικλμνξπρστυφχψω",
-    strict=True,
-))  # fmt: skip
-assert set(LETTERS) == GREEK
+LETTERS = dict(zip(GREEK, "αβγδεζηθικλμνξπρστυφχψω", strict=True))
 APPLY = "\u2061"
 SIGNS = {
     ".*": "⊙", "<=": "≤", ">=": "≥", "!=": "≠", "<-": "←", "...": "⋯",
-    "-": "−", "0-": "−", "(<": "(", ">)": ")", "[<": "[", ">]": "]", "{<": "{", ">}": "}", "|<": "|", ">|": "|",
+    "-": "−", "0-": "−",
+    "(<": "(", ">)": ")", "[<": "[", ">]": "]", "{<": "{", ">}": "}", "|<": "|", ">|": "|",
     "||<": "‖", ">||": "‖", "||": "‖",
 }  # fmt: skip
 
@@ -69,6 +64,8 @@ def notation_mathml(math: Math) -> str:
             return _name(math)
         case Number():
             return _number(math.text)
+        case Word(text="T"):
+            return tag("mi", "T", mathvariant="normal")
         case Word():
             spaced = math.text in ("if", "otherwise", "and", "or", "not")
             return tag("mtext", f"\u00a0{math.text}\u00a0") if spaced else tag("mi", escape(math.text))

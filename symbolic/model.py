@@ -75,6 +75,10 @@ class Model:
         tokens: int | None = None,
         name: str = "model",
     ) -> None:
+        if not isinstance(inputs, int) and (isinstance(inputs, str) or not isinstance(inputs, Iterable)):
+            raise SpecError(f"model: inputs = {inputs!r}; give the number of features of a sample, or their shape")
+        if isinstance(layers, str) or not isinstance(layers, Iterable):
+            raise SpecError(f"model: layers = {layers!r}; give a list of layers")
         shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
         for size in shape:
             checked_size(size, "inputs", "model")
@@ -82,10 +86,14 @@ class Model:
             raise SpecError("model: inputs is empty; give the number of features of a sample")
         made = tuple(Activate(layer) if isinstance(layer, Activation) else layer for layer in layers)
         for number, layer in enumerate(made, start=1):
-            if not isinstance(layer, Dense | Activate | Dropout | Equations) and not hasattr(layer, "equations"):
+            if isinstance(layer, type) or not hasattr(layer, "equations"):
                 raise SpecError(f"layer {number}: {layer!r} is not a layer; use Dense, Activation, Dropout or Equations")
         if not made:
             raise SpecError("model: there is no layer; give at least one")
+        penalties = tuple(Penalty(p) if isinstance(p, str) else p for p in penalties)
+        for penalty in penalties:
+            if not isinstance(penalty, Penalty):
+                raise SpecError(f"model: {penalty!r} is not a penalty; use L1, L2, ElasticNet, Penalty or a name")
         if tokens is not None:
             checked_size(tokens, "tokens", "model")
         values = (("inputs", shape), ("layers", made), ("loss", as_loss(loss)), ("penalties", tuple(penalties)),

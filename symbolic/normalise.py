@@ -103,6 +103,7 @@ def _factors_named(body: sp.Expr, within: dict[sp.Symbol, Index], bound: set[sp.
 def _fresh_bounds(equation: Equation) -> sp.Expr:
     """Rename bound indices that two contractions share, so that nested names never meet."""
     seen = {i.symbol for i in equation.indices}
+    everywhere = equation.expr.atoms(sp.Symbol)  # also those bound further inside
 
     def visit(expr: sp.Basic) -> sp.Basic:
         if not expr.has(*CONTRACTIONS):
@@ -111,7 +112,7 @@ def _fresh_bounds(equation: Equation) -> sp.Expr:
             renaming = {}
             for symbol, _, _ in expr.limits:
                 if symbol in seen:
-                    renaming[symbol] = _other_name(symbol, seen)
+                    renaming[symbol] = _other_name(symbol, seen | everywhere)
                 seen.add(renaming.get(symbol, symbol))
             body = visit(expr.function.xreplace(renaming))
             limits = [(renaming.get(s, s), low, high) for s, low, high in expr.limits]
@@ -141,4 +142,4 @@ def index_names(first: str) -> Iterable[str]:
 
 def free_indices(expr: sp.Basic) -> set[sp.Symbol]:
     """Index variables (not extents) that stand free in an expression."""
-    return {s for s in expr.free_symbols if is_index(s) and not s.is_positive}
+    return {s for s in expr.free_symbols if is_index(s) and not s.is_positive}  # labels of tensors are no indices

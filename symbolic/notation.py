@@ -1,10 +1,11 @@
 """Mathematical notation as a small tree, between SymPy and the three ways of printing it.
 
-    math  ::= Name | Number | Word | Sign | Call(function, math*) | Group(math) | Power(math, math) | Root(math)
-            | Fraction(math, math) | Partial(math, math) | Product(math*, sign) | Total((negative, math)*)
-            | Over(sum | max | argmax, indices, math) | Cases((math, condition)*) | Row(math*)
+    math  ::= Name | Number | Word | Sign | Call(function, math*) | Group(math) | Power(math, math)
+            | Root(math) | Fraction(math, math) | Partial(math, math) | Product(math*, sign)
+            | Total((negative, math)*) | Over(sum | max | argmax, indices, math)
+            | Cases((math, condition)*) | Row(math*)
 
-`notation` turns an expression in index notation into such a tree; `plain.py`, `latex.py` and `mathml.py` print it.
+`notation` makes such a tree of an expression in index notation; `plain.py`, `latex.py`, `mathml.py` print it.
 Order and brackets are decided here, once, so that the three agree. A sign is named by its ASCII form.
 """
 
@@ -21,9 +22,10 @@ from .functions import CONTRACTIONS, ArgMaxOver, MaxOver
 from .language import is_index
 from .text import decimal, ordered_terms, over_and_under
 
-GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega".split()  # noqa: E501
-)
+GREEK = (
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu",
+    "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ Math = (
     | Cases
 )
 
+TRANSPOSE = Word("T")
 BRACKETS: Mapping[str, tuple[str, str]] = {
     "(": ("(", ")"),
     "[": ("[", "]"),
@@ -227,7 +230,7 @@ def transposed(math: Math) -> Math:
     """
     if isinstance(math, Name) and math.base and not math.transposed:
         return replace(math, transposed=True)
-    return Power(Group(math), Name("T"))
+    return Power(Group(math), TRANSPOSE)
 
 
 def power(base: Math, exponent: Math) -> Math:
@@ -263,7 +266,7 @@ def plain_symbol(name: str) -> Math:
 
 
 class Symbols:
-    """What the names of a program look like: W1 is W^(1), y_hat a y with a hat, dz1 is delta^(1), dW1 is dL/dW^(1).
+    """What the names of a program look like: W1 is W^(1), dz1 is delta^(1), dW1 is dL/dW^(1).
 
     known      names of all tensors and equations
     adjoint    tensor -> the name of its adjoint

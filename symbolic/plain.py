@@ -55,7 +55,7 @@ def notation_text(math: Math) -> str:
             return f"{opening}{t(math.body)}{closing}"
         case Power():
             exponent = t(math.exponent)
-            raised = exponent if isinstance(math.exponent, Name | Number) else f"({exponent})"
+            raised = exponent if isinstance(math.exponent, Name | Number | Word) else f"({exponent})"
             return f"{t(math.base)}^{raised}"
         case Root():
             return f"sqrt({t(math.body)})"
@@ -101,8 +101,8 @@ def _total(math: Total) -> str:
 def wrapped(text: str, first: int, later: int) -> list[str]:
     """A formula in lines, broken at spaces: before operators, outside of brackets where possible.
 
-    >>> wrapped("a + f(b + c) + d", 9, 9)
-    ['a', '+ f(b + c)', '+ d']
+    >>> wrapped("alpha + f(b + c) + d", 16, 16)
+    ['alpha + f(b + c)', '+ d']
     """
     if len(text) <= first:
         return [text]
@@ -117,7 +117,7 @@ def wrapped(text: str, first: int, later: int) -> list[str]:
 
 
 def _reluctance(before: str, word: str) -> int:
-    """How bad it is to break a line between two words: best before a sign or behind a case, worst behind a sign."""
+    """How bad a break between two words is: best before a sign or behind a case, worst behind a sign."""
     if word in ("+", "-", "=", "<-") or before.endswith(";"):
         return 0
     if word in ("*", ".*", "if", "otherwise", "and", "or"):

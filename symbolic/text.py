@@ -2,7 +2,7 @@
 
     dW1[i,j] = sum_n dz1[n,i] x[n,j] + 0.002 W1[i,j]
 
-A product is a space, a power is ^, a Piecewise is `{a if condition; b otherwise}`, a Kronecker delta is `[i = j]`.
+A product is a space, a power ^, a Piecewise `{a if condition; b otherwise}`, a Kronecker delta `[i = j]`.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ class TextPrinter(Printer):
             return f"sqrt({self._print(expr.base)})"
         if expr.exp.is_number and expr.exp.is_negative:
             return self._print_Mul(expr)
-        return f"{self.parenthesized(expr.base, PRECEDENCE['Pow'] + 1)}^{self.parenthesized(expr.exp, PRECEDENCE['Atom'])}"
+        base = self.parenthesized(expr.base, PRECEDENCE["Pow"] + 1)
+        return f"{base}^{self.parenthesized(expr.exp, PRECEDENCE['Atom'])}"
 
     def _print_Piecewise(self, expr: sp.Piecewise) -> str:
         parts = [
@@ -151,7 +152,7 @@ class TextPrinter(Printer):
 
 
 def ordered_terms(expr: sp.Add) -> list[sp.Expr]:
-    """Terms in the order in which one writes them: sums first, then by SymPy's order with numbers in their place."""
+    """Terms in the order in which one writes them: sums first, then by SymPy's order; no minus in front."""
     terms = list(expr.as_ordered_terms())
     first = [t for t in terms if t.has(sp.Sum)]
     rest = [t for t in terms if not t.has(sp.Sum)]
@@ -189,8 +190,8 @@ def expression_text(expr: sp.Basic) -> str:
     """An expression as text.
 
     >>> x = sp.Symbol("x")
-    >>> expression_text((1 - sp.tanh(x)**2)/3)
-    '(1 - tanh(x)^2)/3'
+    >>> expression_text(x*(1 - sp.tanh(x)**2)/3)
+    'x (1 - tanh(x)^2)/3'
     """
     return str(_printer.doprint(expr))
 

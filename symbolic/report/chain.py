@@ -1,8 +1,9 @@
-"""For a weight of every layer, the chain of partial derivatives from the loss to the weight, as in a lecture."""
+"""For a weight of every layer, the chain of partial derivatives from the loss to the weight."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import sympy as sp
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 LONGEST_CHAIN = 8  # factors; beyond, an ellipsis stands for those in the middle, as in the note
 WIDEST_DEFINITION = 25.0  # in letters, where an equation is put into a chain
 CHAIN_WORDS = (
-    "The factors are those of one sample, and the derivative is the sum over the samples n. The derivative of a vector "
-    "by a vector is the matrix of its partial derivatives, that of the loss by a vector a row."
+    "The factors are those of one sample, and the derivative is the sum over the samples n. The derivative "
+    "of a vector by a vector is the matrix of its partial derivatives, that of the loss by a vector a row."
 )
 
 
@@ -79,7 +80,7 @@ def chain_section(facts: Facts) -> Section:
 
 
 def is_per_sample(facts: Facts) -> bool:
-    """Whether the output for a sample depends on that sample alone, so that the chain can be read for one sample."""
+    """Whether the output for a sample depends on that sample alone: the chain can be read for one sample."""
     for equation in facts.written.equations:
         if equation.name not in facts.output_needs or equation.name not in facts.on_data:
             continue
@@ -156,9 +157,9 @@ def summed(form: Math, per_sample: bool) -> Math:
 
 
 def chain(top: Math, passed: Sequence[Math], element: Math, last: Math | None = None) -> Math:
-    """dL/dy_hat dy_hat/dx^(K) ... dx^(k)/dw; `last` stands for the last tensor where its equation is put in."""
+    """dL/dy_hat dy_hat/dx^(K) ... dx^(k)/dw; `last` stands for the last tensor, its equation put in."""
     names = [top, *passed]
-    factors: list[Math] = [Partial(a, b) for a, b in zip(names, names[1:], strict=False)]
+    factors: list[Math] = [Partial(a, b) for a, b in pairwise(names)]
     factors.append(Partial(last if last is not None else names[-1], element))
     if len(factors) > LONGEST_CHAIN:
         factors = [*factors[:3], Sign("..."), *factors[-3:]]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def numbered(derivation: Derivation) -> list[tuple[int, Equation]]:
-    """All equations in the order in which they are computed, numbered from 1; generated code cites the numbers.
+    """All equations in the order in which they are computed, numbered from 1 as generated code cites them.
 
     >>> from ..layers import Dense
     >>> from ..model import Model
@@ -43,6 +43,11 @@ WIDEST_FORM = 150.0  # in letters; a wider formula is easier to read index by in
 def readable(form: Math | None) -> Math | None:
     """A matrix form, unless it is too wide to help."""
     return form if form is not None and estimated_width(form) <= WIDEST_FORM else None
+
+
+def at_position(equation: Equation, where: tuple[sp.Expr, ...]) -> sp.Expr:
+    """The right side of an equation at a position."""
+    return equation.expr.xreplace(dict(zip((i.symbol for i in equation.indices), where, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Facts:
 
     @cached_property
     def labels(self) -> Mapping[str, str]:
-        """Results of a product with a matrix of parameters -> the label of its layer, where there is one a label."""
+        """Results of a product with a matrix of parameters -> the label of its layer, if one has it alone."""
         found: dict[str, str] = {}
         for equation in self.written.equations:
             if isinstance(equation.contraction, sp.Sum) and equation.name in self.on_data:
@@ -138,10 +143,9 @@ class Facts:
             reads = {r: self.helpers[name_of(r)] for r in elements(expr) if name_of(r) in self.helpers}
             if not reads:
                 return replace(equation, expr=expr)
-            expr = expr.xreplace({
-                read: helper.expr.xreplace(dict(zip((i.symbol for i in helper.indices), where_of(read), strict=True)))
-                for read, helper in reads.items()
-            })  # fmt: skip
+            expr = expr.xreplace(
+                {read: at_position(helper, where_of(read)) for read, helper in reads.items()}
+            )
 
     def gradient_form(self, equation: Equation, folded: Mapping[str, Math] | None = None) -> Math | None:
         """The matrix form of an adjoint equation."""

@@ -103,7 +103,7 @@ def formula_step(facts: Facts, equation: Equation, below: str, label: str) -> St
     reads = [r for r in elements(equation.expr) if name_of(r) == below]
     rule = facts.phrase(equation.rule)
     if all(where_of(r) == own for r in reads):
-        expr = equation.expr.xreplace({r: Z for r in reads})
+        expr = equation.expr.xreplace(dict.fromkeys(reads, Z))
         return Step(Call(function_of(label), (Name("z"),)), notation(expr, facts.symbols, (SAMPLE,)), rule)
     z = sp.IndexedBase("z", real=True)
     expr = equation.expr.xreplace({r: z[where_of(r)[1:]] for r in reads})

@@ -1,4 +1,4 @@
-"""The closed form of every gradient: the recursion of delta, products of matrices, and the equations that run."""
+"""The closed form of every gradient: the recursion of delta, products of matrices, the equations that run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def gradient_section(facts: Facts) -> Section:
-    """The gradient of every tensor from the output back: with matrices where it has that shape, and as it runs."""
+    """The gradient of every tensor, from the output back: with matrices if it has that shape; as it runs."""
     blocks: list[Block] = []
     for equation in facts.derivation.backward:
         steps = gradient_steps(facts, equation)
@@ -67,7 +67,7 @@ def products_read_once(facts: Facts, equation: Equation) -> dict[str, Math]:
 
 
 def recursion(facts: Facts, equation: Equation, folded: dict[str, Math]) -> Math | None:
-    """delta = (W^T delta) .* a'(z), where an adjoint times the derivative of an activation is what the equation says."""
+    """delta = (W^T delta) .* a'(z), where the equation is an adjoint times an activation's derivative."""
     upper = activated_from(facts, equation)
     if upper is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import sympy as sp
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def local_derivative(facts: Facts, upper: str, lower: str, hidden: tuple[sp.Symbol, ...]) -> Step | None:
-    """The derivative of a tensor by its neighbour below, from their equation: a matrix, a diagonal, or by elements."""
+    """The derivative of a tensor by its neighbour below: a matrix, a diagonal, or by elements."""
     equation = facts.written.defined[upper]
     if not facts.is_single(lower, upper) or lower not in equation.reads or equation.constant:
         return None
@@ -98,10 +99,11 @@ def loss_factors(facts: Facts, hidden: tuple[sp.Symbol, ...]) -> list[Step]:
     symbols = [facts.symbols[name] for name in found]
     rule: list[str | Math] = ["chain rule through "]
     rule += [p for s in symbols[1:-1] for p in (", ", s)][1:]
-    factors = [Partial(a, b) for a, b in zip(symbols, symbols[1:], strict=False)]
+    factors = [Partial(a, b) for a, b in pairwise(symbols)]
     steps = [Step(Partial(symbols[0], symbols[-1]), product(factors, "*"), tuple(rule))]
-    pairs = zip(found, found[1:], strict=False)
-    return steps + [step for upper, lower in pairs if (step := local_derivative(facts, upper, lower, hidden))]
+    return steps + [
+        step for upper, lower in pairwise(found) if (step := local_derivative(facts, upper, lower, hidden))
+    ]
 
 
 def derivative_rule(facts: Facts, equation: Equation, lower: Tensor) -> Phrase:

@@ -1,7 +1,7 @@
 """Equations in index notation as equations between vectors and matrices, where they have that shape.
 
-A tensor with the indices n, i is a column vector for every sample, one with i is a column vector, one with i, j that
-is not a sample's a matrix. What is recognised, at the position of the left side's indices:
+A tensor with the indices n, i is a column vector for every sample, one with i a column vector, one with i, j
+that is not a sample's a matrix. What is recognised, at the position of the left side's indices:
 
     sum_j W[i,j] x[n,j]     W x                sum_n d[n,i] x[n,j]    sum_n d_n x_n^T
     sum_j W[j,i] d[n,j]     W^T d              sum_i u[n,i] v[n,i]    u^T v
@@ -48,7 +48,7 @@ def matrix_form(
 ) -> Math | None:
     """The right side of an equation as vectors and matrices, or None.
 
-    `folded` gives expressions to stand in the place of names, such as W^T delta for an adjoint that is read once.
+    `folded` gives expressions that stand in the place of names: W^T delta for an adjoint that is read once.
     """
     free = tuple(i.symbol for i in equation.indices)
     return matrix_expression(equation.expr, free, symbols, folded)
@@ -171,7 +171,9 @@ class MatrixNotation(IndexNotation):
         if len(bound) != 1 or len(self.features) != 1:
             raise NotMatrixError
         (i,), (j,) = self.features, bound
-        outside, matrices, vectors = [], [], []
+        outside: list[sp.Expr] = []
+        matrices: list[sp.Expr] = []
+        vectors: list[sp.Expr] = []
         for factor in sp.Mul.make_args(body):
             free = free_indices(factor)
             kind = matrices if i in free else vectors if j in free else outside
@@ -189,7 +191,9 @@ class MatrixNotation(IndexNotation):
     def outer_product(self, body: sp.Expr) -> Math:
         """u[i] v[j] as u v^T."""
         i, j = self.features
-        outside, rows, columns = [], [], []
+        outside: list[sp.Expr] = []
+        rows: list[sp.Expr] = []
+        columns: list[sp.Expr] = []
         for factor in sp.Mul.make_args(body):
             free = free_indices(factor) & {i, j}
             if len(free) == 2:
@@ -204,7 +208,8 @@ class MatrixNotation(IndexNotation):
         """sum_i u[i] v[i] as u^T v, sum_i u[i]^2 as the square of a norm."""
         if len(bound) > 2:
             raise NotMatrixError
-        outside, inside = [], []
+        outside: list[sp.Expr] = []
+        inside: list[sp.Expr] = []
         for factor in sp.Mul.make_args(body):
             (inside if free_indices(factor) & set(bound) else outside).append(factor)
         within = self.inside(bound)

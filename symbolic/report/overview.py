@@ -51,19 +51,33 @@ def symbols_section(facts: Facts) -> Section:
     """What every symbol stands for."""
     program = facts.written
     shown = [*program.tensors, *(facts.tensor(name) for name in facts.spine[1:]), facts.tensor(LOSS)]
-    rows = [((Name("N"),), (), ("number of samples",))]
+    rows: list[tuple[Phrase, ...]] = [((Name("N"),), (), ("number of samples",))]
     rows += [((facts.symbols[t.name],), shape(facts, t), meaning(facts, t)) for t in shown]
-    rows += [((Name("delta", label=(label,)),), shape(facts, facts.tensor(name)),
-              ("the derivative ", Partial(LOSS_NAME, facts.symbols[name])))
-             for name, label in facts.labels.items() if name in facts.derivation.derived.adjoint]  # fmt: skip
-    lines = [
-        "Vectors are columns, one for every sample n; the subscript n is left out where it is the same throughout. "
-        "Functions, powers and quotients of vectors are taken element by element, ",
-        Sign(".*"),
+    rows += [delta_row(facts, name) for name in facts.labels if name in facts.derivation.derived.adjoint]
+    return Section("Symbols", (Table(("symbol", "shape", "meaning"), tuple(rows)), Paragraph(CONVENTIONS)))
+
+
+CONVENTIONS: Phrase = (
+    (
+        "Vectors are columns, one for every sample n; the subscript n is left out where it is the same "
+        "throughout. Functions, powers and quotients of vectors are taken element by element, "
+    ),
+    Sign(".*"),
+    (
         " is the product element by element. Numbers in brackets are those of the equations as they run; "
-        "generated code cites them.",
-    ]
-    return Section("Symbols", (Table(("symbol", "shape", "meaning"), tuple(rows)), Paragraph(tuple(lines))))
+        "generated code cites them."
+    ),
+)
+
+
+def delta_row(facts: Facts, name: str) -> tuple[Phrase, ...]:
+    """delta^(k): the derivative of the loss by the result of layer k's product."""
+    symbol = Name("delta", label=(facts.labels[name],))
+    return (
+        (symbol,),
+        shape(facts, facts.tensor(name)),
+        ("the derivative ", Partial(LOSS_NAME, facts.symbols[name])),
+    )
 
 
 def shape(facts: Facts, tensor: Tensor) -> Phrase:

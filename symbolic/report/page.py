@@ -12,12 +12,14 @@ from .document import Block, Display, Document, Paragraph, Phrase, Running, Sect
 ROOM = 92.0
 STYLE = """
 :root { color-scheme: light dark; }
-body { max-width: 62rem; margin: 2rem auto; padding: 0 1.5rem; font: 1rem/1.5 Georgia, "Times New Roman", serif; }
+body { max-width: 62rem; margin: 2rem auto; padding: 0 1.5rem; }
+body { font: 1rem/1.5 Georgia, "Times New Roman", serif; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-bottom: 1px solid #8888; }
 table.symbols { border-collapse: collapse; }
 table.symbols th { text-align: left; font-weight: normal; font-style: italic; }
-table.symbols td, table.symbols th { padding: 0.15rem 1.5rem 0.15rem 0; vertical-align: baseline; }
-div.formula { display: flex; gap: 1rem; align-items: baseline; overflow-x: auto; padding: 0.2rem 0 0.2rem 1rem; }
+table.symbols td, th { padding: 0.15rem 1.5rem 0.15rem 0; vertical-align: baseline; }
+div.formula { display: flex; gap: 1rem; align-items: baseline; }
+div.formula { overflow-x: auto; padding: 0.2rem 0 0.2rem 1rem; }
 div.formula math { flex: 0 0 auto; }
 mtable.steps { margin-left: 0; }
 mtd.rule { padding-left: 2.5em !important; font-size: 0.8rem; opacity: 0.7; }

@@ -1,7 +1,7 @@
-"""The spine of a program: the tensors through which everything on the way from one tensor to another must pass.
+"""The spine of a program: the tensors through which everything on the way between two others must pass.
 
-For a chain of layers these are the layers' results. Between two neighbours of the spine the program may branch (the
-softmax, a residual sum); the chain rule still multiplies the derivatives along the spine.
+For a chain of layers these are the layers' results. Between two neighbours of the spine the program may
+branch (the softmax, a residual sum); the chain rule still multiplies the derivatives along the spine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ..language import Kind, Program
 
 
 def depending_on(program: Program, names: Iterable[str]) -> frozenset[str]:
-    """The named tensors and all whose value changes with theirs, smoothly: positions of maxima do not count."""
+    """The named tensors and all whose value changes with theirs, smoothly: not positions of maxima."""
     found = set(names)
     for equation in program.equations:
         if equation.kind is Kind.REAL and not equation.constant and found.intersection(equation.reads):

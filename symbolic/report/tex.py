@@ -128,7 +128,7 @@ def aligned(rows: list[str]) -> list[str]:
 
 
 def step_rows(step: Step, left: float) -> list[str]:
-    """A step in lines; what gives it stands at the right margin of the last one where there is room, else below."""
+    """A step in lines; what gives it stands at the right margin of the last one, else below it."""
     sign = r"\leftarrow" if step.sign == "<-" else step.sign
     lines = broken(step.right, ROOM - left - 4, ROOM - left - 8)
     rows = formula_rows(step.left, sign, lines)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 def update_section(optimiser: Optimiser) -> Section:
     """The optimiser's rule, with its symbols, and as it runs with the numbers put in."""
-    words = "For every element w of every parameter, with g the derivative of the loss by w, in step t = 1, 2, ...:"
+    words = "For every element w of every parameter, with g the derivative of L by it, in step t = 1, 2, ..."
     values = ", ".join(f"{k} = {v:g}" for k, v in optimiser.hyperparameters.items())
     blocks: list[Block] = [
-        Paragraph((f"{optimiser.name}. {words}",)),
+        Paragraph((f"{optimiser.name}. {words}:",)),
         Display(tuple(update_steps((*optimiser.scalar_updates, *optimiser.updates)))),
     ]
     if values:

@@ -203,7 +203,7 @@ def test_an_interrupted_training_says_where_the_weights_are(
     monkeypatch.setattr(FakeTrainer, "interrupted", True)
     result = run("train", "net.toml", code=130)
     assert result.stderr.splitlines()[-1].startswith(
-        "interrupted; the weights so far are in runs/net; go on with: "
+        "interrupted; the last and the best weights are in runs/net; go on with: "
     )
     assert (folder / "runs/net/weights.json").is_file()
 
@@ -327,3 +327,30 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert process.stderr.read() == b""
     process.stderr.close()
     process.wait(60)
+
+
+def test_a_run_of_the_digits(tmp_path: Path) -> None:
+    """Nothing is faked: the example is trained, goes on, is measured and predicts."""
+    directory = tmp_path / "digits"
+    trained = run("train", DIGITS, "-q", "-o", directory, "--set", "training.epochs=3").stdout.splitlines()
+    name, accuracy = trained[-1].rsplit(maxsplit=1)
+    assert name == "test accuracy"
+    assert float(accuracy) > 0.8
+    assert run("evaluate", directory).stdout.splitlines() == trained[-2:]
+    resumed = run("resume", directory, "-q", "--epochs", "3").stdout.splitlines()
+    assert float(resumed[-1].split()[-1]) > float(accuracy)
+    data = ROOT / "examples" / "data" / "digits.npz"
+    predicted = run("predict", directory, data).stdout.splitlines()
+    assert predicted[0] == "class,0,1,2,3,4,5,6,7,8,9"
+    with np.load(data) as arrays:
+        right = sum(int(line.split(",")[0]) == y for line, y in zip(predicted[1:], arrays["y"], strict=True))
+    assert right > 0.9 * 1797
+
+
+def test_generate(tmp_path: Path) -> None:
+    run("generate", DIGITS, "-o", tmp_path / "kernels.py", "--dtype", "float64")
+    text = (tmp_path / "kernels.py").read_text("utf-8")
+    compile(text, "kernels.py", "exec")
+    assert "float64" in text
+    assert "import sympy" not in text
+    assert "'lbfgs'" in run("generate", DIGITS, "--set", "training.optimiser=lbfgs", code=2).stderr

@@ -33,9 +33,9 @@ def test_a_run_is_saved_and_saved_again(tmp_path: Path) -> None:
     assert sorted(p.name for p in run.iterdir()) == ["spec.json", "weights"]
     assert [p.name for p in run.parent.iterdir()] == ["net"]
     assert (run / "weights").read_text("utf-8") == "second"
-    read = read_run(run, ["training.seed=3"])
+    read = read_run(run, ["training.verbose=0"])
     assert read.model == SPEC.model
-    assert (read.training.epochs, read.training.seed) == (8, 3)
+    assert (read.training.epochs, read.training.verbose) == (8, 0)
     assert read.fitted is not None
     assert read.fitted.classes == ("a", "b")
 
@@ -87,8 +87,10 @@ def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"it has no spec\.json"):
         read_run(tmp_path)
     save_run(tmp_path / "net", Trainer(), SPEC, Fitted())
-    with pytest.raises(SpecError, match="the model of a run stays as it is"):
+    with pytest.raises(SpecError, match="the model of a run and its way of training stay"):
         read_run(tmp_path / "net", ["layer.0.units=3"])
+    with pytest.raises(SpecError, match=r"To set: data, training\.epochs"):
+        read_run(tmp_path / "net", ["training.seed=3"])
 
 
 def test_a_file_is_whole(tmp_path: Path) -> None:

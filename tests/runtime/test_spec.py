@@ -62,6 +62,7 @@ TRAINING = {
         scalars = { c = 1.0 }
         scalar_updates = { c = "c*k" }
         updates = { m = "m + c*g**2", w = "w - lr*g/sqrt(m + 1e-8)" }""",
+    "full batch": 'optimiser = { name = "lbfgs", history = 5 }',
     "schedule by name": 'schedule = "cosine"',
     "schedule with numbers": 'schedule = { name = "step", step_size = 5, warm_up = 10 }',
     "schedule as a formula": 'schedule = "lr/(1 + e)"',
@@ -206,6 +207,8 @@ WRONG_TRAINING = [
     ('metrics = "accuracy"', ["metrics = 'accuracy'", '["accuracy"]']),
     ('metrics = ["y - yhat"]', ["metric", "'yhat'", "Did you mean 'y_hat'?"]),
     ('optimiser = "adm"', ["training: optimiser 'adm'", "Did you mean 'adam'?"]),
+    ('optimiser = "lbfgz"', ["Did you mean 'lbfgs'?"]),
+    ('optimiser = { name = "lbfgs", lr = 1 }', ["the key 'lr'", "Known: history, name, tolerance"]),
     ("optimiser = 3", ["training: optimiser: 3 is not a table"]),
     ("optimiser = { lr = 0.1 }", ["optimiser: name is missing", "There is: lr"]),
     ('optimiser = { name = "adam", learning_rate = 0.1 }', ["'learning_rate'", "Known: beta1"]),

@@ -253,3 +253,8 @@ def test_a_layer_of_another_kind_cannot_be_written() -> None:
 
     with pytest.raises(SpecError, match="layer 1: a Own cannot be written"):
         model_to_dict(one(Own()))
+
+
+@pytest.mark.parametrize("model", [*(one(layer) for layer in LAYERS.values()), *MODELS.values()])
+def test_equal_models_have_equal_hashes(model: Model) -> None:
+    assert hash(again(model)) == hash(model)
