@@ -47,6 +47,7 @@ class Routine:
     name: str
     plan: Plan
     gradients: Mapping[str, str] = field(default_factory=dict)  # equation -> parameter
+    original: Mapping[str, str] = field(default_factory=dict)  # a name in the source -> the model's own
     update: Update | None = None
 
     @property
@@ -72,6 +73,7 @@ class Module:
     slots: Slots = field(default_factory=Slots)
     phases: dict[str, list[dict[str, object]]] = field(default_factory=dict)
     written: dict[object, str] = field(default_factory=dict)
+    needs: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def function(self, decorator: str, name: str, arguments: Sequence[str], comment: str, body: Iterable[str]) -> str:
         """Write a function, unless the same one stands here already; returns its name."""
@@ -92,7 +94,7 @@ class Module:
 
 def wrapped(line: str) -> list[str]:
     """A call that is too long for a line, with its arguments on lines of their own."""
-    if len(line) <= LINE_LENGTH or not line.endswith(")") or line.lstrip().startswith(("for", "if")):
+    if len(line) <= LINE_LENGTH or "#" in line or not line.endswith(")") or line.lstrip().startswith(("for", "if")):
         return [line]
     indent = line[: len(line) - len(line.lstrip())]
     head, _, rest = line.partition("(")
@@ -112,6 +114,7 @@ def module_source(banner: str, imports: str, routines: Sequence[Routine], real: 
         "slots": module.slots.places,
         "scratch": max(writer.scratch_bytes() for writer in writers),
         "routines": module.phases,
+        "needs": module.needs,
         **_arrays(routines),
     }
     shown = pprint.pformat(description, width=110, sort_dicts=False)
@@ -133,10 +136,11 @@ def _arrays(routines: Sequence[Routine]) -> dict[str, object]:
     workspace = {}
     for routine in routines:
         program = routine.plan.program
+        own = routine.original
         made = {
-            e.name: ("integer" if e.kind is Kind.INTEGER else "real", _shape(e.tensor, program)) for e in program.equations
+            own.get(e.name, e.name): ("integer" if e.kind is Kind.INTEGER else "real", _shape(e.tensor, program)) for e in program.equations
         }
-        noise = {t.name: ("real", _shape(t, program)) for t in program.role(Role.NOISE)}
+        noise = {own.get(t.name, t.name): ("real", _shape(t, program)) for t in program.role(Role.NOISE)}
         workspace[routine.name] = {**noise, **made}
     return {"workspace": workspace}
 
@@ -153,6 +157,13 @@ class RoutineWriter:
         self.plan, self.program = routine.plan, routine.plan.program
         self.item = 4 if real == "float32" else 8
         self.prefix = routine.name
+        self.needs: dict[str, None] = {}
+
+    def _slot(self, name: str, before: str = "", after: str = "") -> int:
+        """The place of an array in the table, under the model's own name for it."""
+        own = f"{before}{self.routine.original.get(name, name)}{after}"
+        self.needs.setdefault(own)
+        return self.module.slots[own]
 
     def write(self) -> None:
         phases = list(self.plan.phases)
@@ -167,6 +178,7 @@ class RoutineWriter:
         if update is not None:
             descriptions += self._separate_updates(update)
         self.module.phases[self.routine.name] = descriptions
+        self.module.needs[self.routine.name] = tuple(self.needs)
 
     # which parameters are updated when
 
@@ -292,8 +304,8 @@ class RoutineWriter:
             lines = [*views, self._gradient_view(first.name, parameter, fused), call]
             if fused:
                 lines += self._update_calls(parameter, first.name, arrays)
-        elif self.routine.update is not None and any(s.equation.name == "L" for s in task.steps):
-            lines += [f'losses = view(table[{self.module.slots["losses"]}], (table[2] + 1,), np.float64)', "losses[table[2]] = L[0]"]
+        elif self.routine.update is not None and any(self.routine.original.get(s.equation.name) == "L" for s in task.steps):
+            lines += [f'losses = view(table[{self._slot("losses")}], (table[2] + 1,), np.float64)', "losses[table[2]] = L[0]"]
         self._calls[task.name] = lines
         return lines
 
@@ -309,7 +321,7 @@ class RoutineWriter:
     def _view(self, name: str) -> str:
         tensor = self._tensor(name)
         kind = "np.int64" if tensor.kind is Kind.INTEGER else "real"
-        return f"{name} = view(table[{self.module.slots[name]}], {self._shape_source(tensor)}, {kind})"
+        return f"{name} = view(table[{self._slot(name)}], {self._shape_source(tensor)}, {kind})"
 
     def _row_elements(self, parameter: str) -> int:
         size = 1
@@ -325,7 +337,7 @@ class RoutineWriter:
         if fused:
             start = f"table[5] + worker*{self.scratch_bytes()}"
         else:
-            start = f"table[{self.module.slots[gradient]}] + first*{stride}"
+            start = f"table[{self._slot(gradient)}] + first*{stride}"
         return f"{gradient} = view({start}, {shape}, real)"
 
     def scratch_bytes(self) -> int:
@@ -356,8 +368,7 @@ class RoutineWriter:
 
     def _gather_lines(self, names: Sequence[str], in_view: Sequence[str]) -> list[str]:
         """Copy the block's samples from the data set, in the order of this epoch."""
-        slots = self.module.slots
-        lines = [f'order = view(table[{slots["order"]}], (table[1] + samples,), np.int64)']
+        lines = [f'order = view(table[{self._slot("order")}], (table[1] + samples,), np.int64)']
         for name in names:
             if name not in in_view:
                 lines.append(self._view(name))
@@ -365,7 +376,7 @@ class RoutineWriter:
             kind = "np.int64" if tensor.kind is Kind.INTEGER else "real"
             inner = [str(self.program.size(i.extent)) for i in tensor.indices[1:]]
             shape = f"({', '.join(['1', *inner])}{',' if not inner else ''})"
-            lines.append(f'data_{name} = view(table[{slots[f"data_{name}"]}], {shape}, {kind})')
+            lines.append(f'data_{name} = view(table[{self._slot(name, before="data_")}], {shape}, {kind})')
         lines.append("for n in range(first, last):")
         lines.append(f"{INDENT}sample = order[table[1] + n]")
         for name in names:
@@ -418,9 +429,9 @@ class RoutineWriter:
     def _step_call(self) -> str:
         update = self.routine.update
         assert update is not None
-        slots, count = self.module.slots, len(self._scalar_names(update))
-        scalars = f'view(table[{slots["scalars"]}], ({count},), np.float64)'
-        rates = f'view(table[{slots["rates"]}], (table[2] + 1,), np.float64)'
+        count = len(self._scalar_names(update))
+        scalars = f'view(table[{self._slot("scalars")}], ({count},), np.float64)'
+        rates = f'view(table[{self._slot("rates")}], (table[2] + 1,), np.float64)'
         return f"{self.prefix}_step(table[2], {scalars}, {rates})"
 
     def _update_function(self, parameter: str, gradient: str) -> None:
@@ -456,12 +467,12 @@ class RoutineWriter:
         update = self.routine.update
         assert update is not None
         self._update_function(parameter, gradient)
-        slots, tensor = self.module.slots, self._tensor(parameter)
+        tensor = self._tensor(parameter)
         shape = self._shape_source(tensor)
         lines = [] if parameter in in_view else [self._view(parameter)]
         states = list(update.optimiser.states)
-        lines += [f'{parameter}_{s} = view(table[{slots[f"{parameter}_{s}"]}], {shape}, real)' for s in states]
-        lines.append(f'scalars = view(table[{slots["scalars"]}], ({len(self._scalar_names(update))},), np.float64)')
+        lines += [f'{parameter}_{s} = view(table[{self._slot(parameter, after=f"_{s}")}], {shape}, real)' for s in states]
+        lines.append(f'scalars = view(table[{self._slot("scalars")}], ({len(self._scalar_names(update))},), np.float64)')
         arguments = ["first", "last", gradient, parameter, *(f"{parameter}_{s}" for s in states), "scalars"]
         if update.clip_norm is not None:
             arguments.append("scale")
@@ -507,8 +518,8 @@ class RoutineWriter:
             size = self._row_elements(parameter) * (self.program.size(task.leading.extent) if task.leading else 1)
             body += [
                 f"if task == {k}:",
-                f"{INDENT}gradient = view(table[{self.module.slots[gradient]}], ({size},), real)",
-                f'{INDENT}squares = view(table[{self.module.slots["squares"]}], ({len(waiting)},), np.float64)',
+                f"{INDENT}gradient = view(table[{self._slot(gradient)}], ({size},), real)",
+                f'{INDENT}squares = view(table[{self._slot("squares")}], ({len(waiting)},), np.float64)',
                 f"{INDENT}total = 0.0",
                 f"{INDENT}for i in range({size}):",
                 f"{INDENT * 2}total += gradient[i]**2",
@@ -521,7 +532,7 @@ class RoutineWriter:
 
     def _scale_lines(self, count: int, limit: float) -> list[str]:
         return [
-            f'squares = view(table[{self.module.slots["squares"]}], ({count},), np.float64)',
+            f'squares = view(table[{self._slot("squares")}], ({count},), np.float64)',
             "total = 0.0",
             f"for i in range({count}):",
             f"{INDENT}total += squares[i]",

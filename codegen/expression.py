@@ -101,7 +101,7 @@ def _wrapped(pair: tuple[str, int], level: int) -> str:
 
 def _real(expr: sp.Basic, names: Names) -> tuple[str, int]:
     """Source and its precedence."""
-    if isinstance(expr, sp.Indexed) or (isinstance(expr, sp.Symbol) and not expr.is_integer):
+    if isinstance(expr, sp.Indexed) or (isinstance(expr, sp.Symbol) and not is_index(expr)):
         return read_source(expr, names), ATOM
     if expr.is_number and isinstance(expr, sp.Expr):
         return number(expr, names), ATOM
@@ -192,7 +192,7 @@ def _branches(expr: sp.Piecewise, names: Names) -> str:
 def _integer(expr: sp.Expr, names: Names, level: int) -> str:
     if expr.is_Integer:
         return str(int(expr))
-    if isinstance(expr, sp.Indexed):
+    if isinstance(expr, sp.Indexed) or (isinstance(expr, sp.Symbol) and not is_index(expr)):
         return read_source(expr, names)
     if is_index(expr):
         return names.extents.get(expr, expr.name)
@@ -212,6 +212,20 @@ def _integer(expr: sp.Expr, names: Names, level: int) -> str:
     if isinstance(expr, sp.KroneckerDelta):
         left, right = (_integer(a, names, SUM) for a in expr.args)
         return f"(1 if {left} == {right} else 0)"
+    if isinstance(expr, sp.Abs):
+        return f"abs({_integer(expr.args[0], names, SUM)})"
+    if isinstance(expr, sp.sign):
+        inner = _integer(expr.args[0], names, ATOM)
+        return f"(({inner} > 0) - ({inner} < 0))"
+    if isinstance(expr, (sp.Max, sp.Min)):
+        word = "max" if isinstance(expr, sp.Max) else "min"
+        return f"{word}({', '.join(_integer(a, names, SUM) for a in expr.args)})"
+    if isinstance(expr, sp.Piecewise) and expr.args[-1][1] == sp.true:
+        *branches, (last, _) = expr.args
+        text = _integer(last, names, SUM)
+        for value, condition in reversed(branches):
+            text = f"{_integer(value, names, SUM)} if {condition_source(condition, names)} else {text}"
+        return f"({text})"
     raise InternalError(f"code generator: no rule for the integer {expr}")
 
 

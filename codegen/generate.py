@@ -124,7 +124,7 @@ def _routine(name: str, derived: Derived, numbers: Mapping[str, int], update: Up
     here = {renamed[q]: renamed[p] for q, p in gradients.items() if q in kept}
     own_numbers = {renamed[q]: number for q, number in numbers.items() if q in renamed}
     made = plan(legal_program, own_numbers, here if name in ("gradients", "train") else {})
-    return Routine(name, made, here, update)
+    return Routine(name, made, here, original, update)
 
 
 def _numbers(derived: Derived, start: int) -> dict[str, int]:

@@ -214,7 +214,8 @@ def _largest(step: Step, scope: Scope) -> Nest:
     lines += _loops((index,), inner, scope)
     if isinstance(contraction, ArgMaxOver):
         expr = equation.expr.xreplace({contraction: sp.Symbol("position", integer=True)})
-        lines.append(cited(assignment(equation, expr, scope), step))
+        names = replace(scope.names, scalars={**scope.names.scalars, "position": "position"})
+        lines.append(cited(assignment(equation, expr, replace(scope, names=names)), step))
     else:
         lines.append(cited(_finish(equation, "largest", scope), step))
     return Nest(equation.indices, tuple(lines), frozenset({equation.name}), elementwise=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,9 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..codegen.emit import Update
-from ..codegen.generate import Request, model_source
+from ..codegen.generate import Request, model_source, programs_source
+from ..symbolic.check import check
+from ..symbolic.derivation import derived_program
 from ..symbolic.errors import DataError, SpecError
-from ..symbolic.model import Model, Variant
+from ..symbolic.initialisers import initialiser
+from ..symbolic.language import Program
+from ..symbolic.model import LOSS, Model, Variant
 from . import support
 from .load import clear_compiled, load, stored
 
@@ -118,11 +123,8 @@ class Kernels:
     @contextmanager
     def _at_the_door(self, machine: support.Machine) -> Iterator[None]:
         try:
-            yield
-        except ValueError as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(str(error)) from None
+            with as_data_errors():
+                yield
         except (EOFError, pickle.UnpicklingError) as error:  # a damaged entry of Numba's cache
             for path, _ in self._modules.values():
                 clear_compiled(path)
@@ -135,6 +137,74 @@ class Kernels:
 
     def __repr__(self) -> str:
         return f"Kernels({self.model.name}, {self.dtype}, {len(self.parameters)} parameters)"
+
+
+class ProgramKernels:
+    """The kernels of a program in the language of equations; made by `compile`.
+
+    Inputs, targets and weights are given by name, as dicts; the first index of each is that of the samples.
+    """
+
+    def __init__(self, program: Program, dtype: str = "float64", update: Update | None = None, threads: int = 1) -> None:
+        if dtype not in DTYPES:
+            raise SpecError(f"dtype = {dtype!r}; choose one of {', '.join(DTYPES)}")
+        self.program, self.dtype, self.threads = program, dtype, threads
+        derived = derived_program(check(program, normal=False))
+        outputs = tuple(name for name in program.outputs if name != LOSS)
+        request = Request(Variant(), update, dtype)
+        described = {"model": "program", "classes": False, "weighted": False, "initial": initial_of_program(program)}
+        summary = [f"a program; numbers are {dtype}"]
+        source = programs_source(derived, derived, request, IMPORT, summary, described, outputs)
+        self.path = stored("program", source, support_source())
+        module = load(self.path)
+        self._machine = support.Machine(module.KERNELS, vars(module))
+
+    @property
+    def source(self) -> str:
+        """The generated source."""
+        return self.path.read_text(encoding="utf-8")
+
+    def machine(self) -> support.Machine:
+        """What runs the kernels."""
+        return self._machine
+
+    def init(self, seed: int = 0) -> dict[str, NDArray[Any]]:
+        """First values of all parameters."""
+        return support.initial_parameters(self._machine, seed)
+
+    def predict(self, params: Mapping[str, ArrayLike], x: Any) -> Any:
+        """The outputs besides the loss: an array, or a dict where there are several."""
+        with as_data_errors():
+            return support.run_predict(self._machine, params, x, self.threads)
+
+    def loss_and_gradients(
+        self, params: Mapping[str, ArrayLike], x: Any = None, y: Any = None, sample_weight: Any = None
+    ) -> tuple[float, dict[str, NDArray[Any]]]:
+        """The loss and its gradient with respect to every parameter."""
+        with as_data_errors():
+            return support.run_gradients(self._machine, params, x, y, sample_weight, self.threads)
+
+
+def initial_of_program(program: Program) -> dict[str, tuple[str, float]]:
+    """First values where no layer says more: Glorot's uniform for weights, zero for the rest."""
+    initial = {}
+    for tensor in program.parameters:
+        sizes = [program.size(e) for e in tensor.shape]
+        fans = (math.prod(sizes[1:]), sizes[0]) if len(sizes) > 1 else (1, 1)
+        rule = initialiser("glorot_uniform" if len(sizes) > 1 else "zeros")
+        initial[tensor.name] = (str(rule.distribution.value), rule.scale_of(*fans))
+    return initial
+
+
+@contextmanager
+def as_data_errors() -> Iterator[None]:
+    """What `support` says of wrong data, as `DataError`."""
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(str(error)) from None
 
 
 def is_classes(y: NDArray[Any], model: Model) -> bool:
@@ -162,10 +232,10 @@ def checked_targets(y: ArrayLike, model: Model, variant: Variant) -> NDArray[Any
 
 
 def compile(  # noqa: A001  the public name is fixed
-    model: Model, dtype: str = "float64", optimiser: Any = None, clip_value: float | None = None,
+    model: Model | Program, dtype: str = "float64", optimiser: Any = None, clip_value: float | None = None,
     clip_norm: float | None = None, threads: int = 1,
-) -> Kernels:  # fmt: skip
-    """Derive, generate and load a model's kernels; machine code is made when a kernel is first called.
+) -> Any:  # fmt: skip
+    """Derive, generate and load the kernels of a model (or of a program in the language of equations); machine code is made when a kernel is first called.
 
     >>> import numpy as np, chainrule as cr
     >>> kernels = cr.compile(cr.Model(2, [cr.Dense(1)], "squared_error"))
@@ -174,4 +244,6 @@ def compile(  # noqa: A001  the public name is fixed
     (4.0, array([[4., 4.]]))
     """
     update = None if optimiser is None else Update(optimiser, clip_value, clip_norm)
+    if isinstance(model, Program):
+        return ProgramKernels(model, dtype, update, threads)
     return Kernels(model, dtype, update, threads)

@@ -267,9 +267,12 @@ class Machine:
             made[name] = np.empty([samples if size == "N" else size for size in shape], kinds[kind])
         return made
 
-    def table(self, arrays, gathering=False):
-        """The table of addresses; the arrays must live as long as it is used."""
+    def table(self, routine, arrays, gathering=False):
+        """The table of addresses for a routine; the arrays must live as long as it is used."""
         slots = self.kernels["slots"]
+        missing = [name for name in self.kernels["needs"][routine] if name not in arrays]
+        if missing:
+            raise ValueError(f"{missing[0]}: missing; {routine} needs it")
         table = np.zeros(len(slots), np.int64)
         for name, array in arrays.items():
             if name in slots:
@@ -390,7 +393,7 @@ def run_forward(machine, routine, parameters, x, y=None, sample_weight=None, thr
     for first in range(0, total, batch):
         last = min(first + batch, total)
         part = {name: a[first:last] for name, a in given.items()}
-        table = machine.table({**workspace, **known, **part})
+        table = machine.table(routine, {**workspace, **known, **part})
         machine.run(routine, table, last - first, batch, threads)
         yield first, last, workspace
 
@@ -412,7 +415,7 @@ def run_gradients(machine, parameters, x, y=None, sample_weight=None, threads=1)
     known = parameter_arrays(machine, parameters)
     total = len(next(iter(given.values()))) if given else 1
     workspace = machine.workspace("gradients", total)
-    table = machine.table({**workspace, **known, **given})
+    table = machine.table("gradients", {**workspace, **known, **given})
     machine.run("gradients", table, total, total, threads)
     names = machine.kernels["gradients"]
     gradients = shaped(machine, {p: workspace[q] for p, q in names.items()})
@@ -452,7 +455,7 @@ class Training:
         losses = np.zeros(steps)
         arrays = {**self.batch_arrays, **self.parameters, **self.states, "scalars": self.scalars, "rates": rates}
         arrays |= {"order": order, "losses": losses} | {f"data_{name}": a for name, a in given.items()}
-        table = self.machine.table(arrays, gathering=True)
+        table = self.machine.table("train", arrays, gathering=True)
         scratch = self.machine.kernels["slots"]["scratch"]
         table[scratch] += -table[scratch] % 64
         self.machine.run("train", table, len(order), self.batch, self.threads, first, last, key)

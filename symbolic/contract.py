@@ -111,12 +111,16 @@ def _indicators(branches: list[tuple[list[Term], sp.Basic]]) -> list[Term]:
     return result
 
 
-def contract(term: Term, extents: Mapping[sp.Symbol, sp.Expr]) -> sp.Expr:
+def contract(term: Term, extents: Mapping[sp.Symbol, sp.Expr], sizes: Mapping[sp.Symbol, int] | None = None) -> sp.Expr:
     """Sum over the bound indices of a term, with every delta resolved that fixes one of them.
 
-    `extents` holds the extents of the free indices, by which it is known where a guard can be left out.
+    `extents` holds the extents of the free indices, by which it is known where a guard can be left out; `sizes` binds
+    symbols of extents to numbers, so that two extents of the same size count as the same.
     """
-    bound = {i.symbol: i.extent for i in term.bound}
+    numbers = {k: sp.Integer(v) for k, v in (sizes or {}).items()}
+    extents = {s: e.xreplace(numbers) for s, e in extents.items()}
+    own = {i.symbol: i.extent for i in term.bound}
+    bound = {s: e.xreplace(numbers) for s, e in own.items()}
     deltas = sorted(term.deltas, key=sp.default_sort_key)
     coefficient, guards = term.coefficient, []
     while True:
@@ -125,9 +129,9 @@ def contract(term: Term, extents: Mapping[sp.Symbol, sp.Expr]) -> sp.Expr:
             break
         position, symbol, solution = found
         del deltas[position]
-        limit = bound.pop(symbol)
+        limit, own_limit = bound.pop(symbol), own.pop(symbol)
         if not _same_range(solution, limit, {**extents, **bound}):
-            guards += [sp.Ge(solution, 0), sp.Lt(solution, limit)]
+            guards += [sp.Ge(solution, 0), sp.Lt(solution, own_limit)]
         replacement = {symbol: solution}
         coefficient = coefficient.xreplace(replacement)
         deltas = [d.xreplace(replacement) for d in deltas]
@@ -135,7 +139,7 @@ def contract(term: Term, extents: Mapping[sp.Symbol, sp.Expr]) -> sp.Expr:
         if any(d == 0 for d in deltas):
             return sp.Integer(0)
         deltas = [d for d in deltas if d != 1]
-    return _assembled(coefficient, deltas, guards, bound)
+    return _assembled(coefficient, deltas, guards, own)
 
 
 def _solvable(

@@ -140,7 +140,7 @@ def _contributions(
         slope = sp.diff(expr, at)
         extents = {column[i.symbol]: i.extent for i in tensor.indices}
         parts = [
-            contract(Term(t.deltas, rows + t.bound, upstream * t.coefficient), extents) for t in terms(slope)
+            contract(Term(t.deltas, rows + t.bound, upstream * t.coefficient), extents, program.sizes) for t in terms(slope)
         ]
         back = {new: old for old, new in column.items()}
         for part in parts:

@@ -29,6 +29,7 @@ from .functions import ArgMaxOver, MaxOver, expm1, log1p, sigmoid, softplus, uni
 LONGEST_FORMULA = 20_000
 DEEPEST_FORMULA = 200
 LARGEST_EXPONENT = 1_000
+LARGEST_ARGUMENT = 1e15  # of floor and ceil of a constant, which SymPy computes to the last digit
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 
 
@@ -173,6 +174,15 @@ def checked_name(name: object, place: str) -> str:
     return name
 
 
+def _double(constant: sp.Expr) -> float:
+    """The value of a constant; infinite or NaN where it has none among the real numbers that a double can hold."""
+    try:
+        value = sp.N(constant, 15)
+        return float(value) if value.is_real else math.nan
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
 def _shown(text: str) -> str:
     text = " ".join(text.split())
     return f'"{text if len(text) <= 60 else text[:57] + "..."}"'
@@ -273,14 +283,20 @@ class _Reader:
         if isinstance(node.op, ast.Div):
             if right.is_zero:
                 raise self.wrong("a division by zero", "; look at the denominator")
-            return left / right
+            return self.real(left / right)
         if isinstance(node.op, ast.Pow):
             return self._power(left, right)
         if isinstance(node.op, ast.BitXor):
             raise self.wrong("'^' is not a power", "; write **")
         if type(node.op) not in OPERATORS:
             raise self.wrong(f"the operator {type(node.op).__name__} is not allowed", "; use + - * / **")
-        return OPERATORS[type(node.op)](left, right)  # type: ignore[return-value]
+        return self.real(OPERATORS[type(node.op)](left, right))
+
+    def real(self, result: Any) -> sp.Expr:
+        """A number that a double can hold."""
+        if result.is_number and not abs(_double(result)) < math.inf:
+            raise self.wrong("a constant has no finite real value", "; stay below 1e308, and take roots of numbers above 0")
+        return result  # type: ignore[no-any-return]
 
     def _power(self, base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
         if exponent.is_number and abs(float(exponent)) > LARGEST_EXPONENT:
@@ -289,7 +305,7 @@ class _Reader:
             digits = abs(float(exponent)) * abs(math.log10(abs(float(base)) or 1.0))
             if digits > 300:
                 raise self.wrong("a power of numbers is too large", "; stay below 1e300")
-        return base**exponent
+        return self.real(base**exponent)
 
     def _compare(self, node: ast.Compare) -> sp.Basic:
         terms = [self.number(t) for t in (node.left, *node.comparators)]
@@ -328,7 +344,14 @@ class _Reader:
             raise self.wrong(f"{name}() has {len(node.args)} arguments", f"; it takes {count}")
         if name == "where":
             return where(self.condition(node.args[0]), self.number(node.args[1]), self.number(node.args[2]))
-        return function(*(self.number(a) for a in node.args))
+        return self.checked(function, [self.number(a) for a in node.args])
+
+    def checked(self, function: Callable[..., sp.Expr], arguments: list[sp.Expr]) -> sp.Expr:
+        """A function of its arguments; of constants only where SymPy has its value at once."""
+        for argument in arguments:
+            if function in (sp.floor, sp.ceiling) and argument.is_number and abs(_double(argument)) > LARGEST_ARGUMENT:
+                raise self.wrong("a number is too large", f"; floor and ceil take constants below {LARGEST_ARGUMENT:g}")
+        return self.real(function(*arguments))
 
     def _contraction(self, name: str, arguments: list[ast.expr]) -> sp.Expr:
         *bound, body = arguments

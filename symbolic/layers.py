@@ -17,12 +17,14 @@ from .activations import Activation, Z, activation
 from .errors import SpecError, nearest
 from .formula import Names, checked_name, parse_expression, split_equations
 from .functions import MaxOver, unit_max, unit_sum
+from .initialisers import initialiser
 from .language import SAMPLE, SAMPLE_INDEX, Equation, Index, Kind, Role, Tensor, element, extent, index
 from .normalise import free_indices, index_names
 
 __all__ = ["Activate", "Activation", "Dense", "Dropout", "Equations", "Layer", "Piece", "Site"]
 
 INPUT_LETTERS = "jklpqr"
+OF_A_DENSE_LAYER = ("W", "b", "x", "z")
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,10 @@ def labelled(name: str, label: str) -> str:
 
 def activated(given: Activation, before: sp.Expr, indices: tuple[Index, ...], name: str, label: str, rule: str) -> Piece:
     """The equation of an activation, applied to the expression `before`."""
-    own = {s: Tensor(labelled(s, label), indices[1:] if given.per_unit else (), Role.PARAMETER) for s in given.parameters}
+    own = {
+        s: Tensor(labelled(f"{s}_" if s in OF_A_DENSE_LAYER else s, label), indices[1:] if given.per_unit else (), Role.PARAMETER)
+        for s in given.parameters
+    }
     symbols = {sp.Symbol(s, real=True): t.element for s, t in own.items()}
     expr = given.expr.xreplace({Z: before, **symbols})
     expr = over_units(expr, indices)
@@ -121,6 +126,8 @@ class Dense:
     def __post_init__(self) -> None:
         checked_size(self.units, "units", "dense layer")
         object.__setattr__(self, "activation", activation(self.activation))
+        if isinstance(self.initialiser, str):
+            initialiser(self.initialiser)  # raises where it is not known
 
     @property
     def weighted(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import sympy as sp
@@ -111,7 +112,7 @@ class Model:
     def default_variant(self) -> Variant:
         return Variant(classes=self.loss.classes)
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[int, ...]:
         """The shape of what the model predicts for one sample."""
         program = self.program()

@@ -85,6 +85,8 @@ def _inside(
 
 def _undecided(position: sp.Expr, extent: sp.Expr, bound: Mapping[sp.Symbol, sp.Expr], program: Program) -> bool:
     """Where extents are not bound to numbers yet: a plain index of another extent is wrong, the rest is left open."""
+    if position in bound:
+        return False
     open_sizes = (extent.free_symbols | {s for e in bound.values() for s in e.free_symbols}) - {SAMPLES} - set(program.sizes)
     return bool(open_sizes)
 

@@ -208,7 +208,7 @@ def test_derivation_stays_finite_in_floats_where_the_formula_overflows(name: str
         (lambda: Model(2, Dense(1)), "layer"),  # type: ignore[arg-type]
         (lambda: Model(2, [Dense(1)], "mse"), "loss 'mse' is not known"),
         (lambda: Model(2, [Dense(1)], penalties=[Activation("relu")]), "penalt"),  # type: ignore[list-item]
-        (lambda: Model(2, [Dense(1)], penalties=["l2"]), "penalt"),  # type: ignore[list-item]
+        (lambda: Model(2, [Dense(1)], penalties=["l9"]), "penalt"),  # type: ignore[list-item]
         (lambda: Model(2, [Dense(1)], tokens=0), "tokens = 0"),
         (lambda: Model(2, [Dense(1)], tokens=2.5), r"tokens = 2\.5"),  # type: ignore[arg-type]
         (lambda: Model(2, [Dense(3)], "gaussian_nll"), "'gaussian_nll' needs 2 outputs a target; 3"),
