@@ -24,7 +24,7 @@ from .loops import INDENT, Scope, arrays_of, block_lines, scalar_names
 from .plan import Phase, Plan, Step, Task
 
 OPTIONS = 'fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, error_model="numpy", nogil=True'
-FIXED_SLOTS = ("samples", "start", "step", "gathering", "key", "scratch")
+FIXED_SLOTS = ("@samples", "@start", "@step", "@gathering", "@key", "@scratch")  # no tensor has such a name
 SCRATCH_ALIGNMENT = 64
 LINE_LENGTH = 106
 ROWS = {"predict": "forward", "evaluate": "forward_loss", "gradients": "forward_backward", "train": "train_rows"}
@@ -305,7 +305,7 @@ class RoutineWriter:
             if fused:
                 lines += self._update_calls(parameter, first.name, arrays)
         elif self.routine.update is not None and any(self.routine.original.get(s.equation.name) == "L" for s in task.steps):
-            lines += [f'losses = view(table[{self._slot("losses")}], (table[2] + 1,), np.float64)', "losses[table[2]] = L[0]"]
+            lines += [f'losses = view(table[{self._slot("@losses")}], (table[2] + 1,), np.float64)', "losses[table[2]] = L[0]"]
         self._calls[task.name] = lines
         return lines
 
@@ -368,7 +368,7 @@ class RoutineWriter:
 
     def _gather_lines(self, names: Sequence[str], in_view: Sequence[str]) -> list[str]:
         """Copy the block's samples from the data set, in the order of this epoch."""
-        lines = [f'order = view(table[{self._slot("order")}], (table[1] + samples,), np.int64)']
+        lines = [f'order = view(table[{self._slot("@order")}], (table[1] + samples,), np.int64)']
         for name in names:
             if name not in in_view:
                 lines.append(self._view(name))
@@ -376,7 +376,7 @@ class RoutineWriter:
             kind = "np.int64" if tensor.kind is Kind.INTEGER else "real"
             inner = [str(self.program.size(i.extent)) for i in tensor.indices[1:]]
             shape = f"({', '.join(['1', *inner])}{',' if not inner else ''})"
-            lines.append(f'data_{name} = view(table[{self._slot(name, before="data_")}], {shape}, {kind})')
+            lines.append(f'data_{name} = view(table[{self._slot(name, before="@")}], {shape}, {kind})')
         lines.append("for n in range(first, last):")
         lines.append(f"{INDENT}sample = order[table[1] + n]")
         for name in names:
@@ -430,8 +430,8 @@ class RoutineWriter:
         update = self.routine.update
         assert update is not None
         count = len(self._scalar_names(update))
-        scalars = f'view(table[{self._slot("scalars")}], ({count},), np.float64)'
-        rates = f'view(table[{self._slot("rates")}], (table[2] + 1,), np.float64)'
+        scalars = f'view(table[{self._slot("@scalars")}], ({count},), np.float64)'
+        rates = f'view(table[{self._slot("@rates")}], (table[2] + 1,), np.float64)'
         return f"{self.prefix}_step(table[2], {scalars}, {rates})"
 
     def _update_function(self, parameter: str, gradient: str) -> None:
@@ -471,8 +471,8 @@ class RoutineWriter:
         shape = self._shape_source(tensor)
         lines = [] if parameter in in_view else [self._view(parameter)]
         states = list(update.optimiser.states)
-        lines += [f'{parameter}_{s} = view(table[{self._slot(parameter, after=f"_{s}")}], {shape}, real)' for s in states]
-        lines.append(f'scalars = view(table[{self._slot("scalars")}], ({len(self._scalar_names(update))},), np.float64)')
+        lines += [f'{parameter}_{s} = view(table[{self._slot(parameter, after=f"@{s}")}], {shape}, real)' for s in states]
+        lines.append(f'scalars = view(table[{self._slot("@scalars")}], ({len(self._scalar_names(update))},), np.float64)')
         arguments = ["first", "last", gradient, parameter, *(f"{parameter}_{s}" for s in states), "scalars"]
         if update.clip_norm is not None:
             arguments.append("scale")
@@ -519,7 +519,7 @@ class RoutineWriter:
             body += [
                 f"if task == {k}:",
                 f"{INDENT}gradient = view(table[{self._slot(gradient)}], ({size},), real)",
-                f'{INDENT}squares = view(table[{self._slot("squares")}], ({len(waiting)},), np.float64)',
+                f'{INDENT}squares = view(table[{self._slot("@squares")}], ({len(waiting)},), np.float64)',
                 f"{INDENT}total = 0.0",
                 f"{INDENT}for i in range({size}):",
                 f"{INDENT * 2}total += gradient[i]**2",
@@ -532,7 +532,7 @@ class RoutineWriter:
 
     def _scale_lines(self, count: int, limit: float) -> list[str]:
         return [
-            f'squares = view(table[{self._slot("squares")}], ({count},), np.float64)',
+            f'squares = view(table[{self._slot("@squares")}], ({count},), np.float64)',
             "total = 0.0",
             f"for i in range({count}):",
             f"{INDENT}total += squares[i]",

@@ -90,7 +90,7 @@ def plan(program: Program, numbers: Mapping[str, int], gradients: Mapping[str, s
     numbers      equation -> the number that it is cited by
     gradients    name of an equation -> the parameter that it is the gradient of
     """
-    phase = _phases(program)
+    phase = _phases(program, gradients)
     row_names = {e.name for e in program.equations if by_rows(e, program)}
     steps = {e.name: Step(numbers[e.name], e, product_of(e, program)) for e in program.equations}
     phases = []
@@ -117,11 +117,11 @@ def by_rows(equation: Equation, program: Program) -> bool:
     return True
 
 
-def _phases(program: Program) -> dict[str, int]:
+def _phases(program: Program, gradients: Mapping[str, str]) -> dict[str, int]:
     """Phase of every equation: rows follow rows at once, everything else waits for a barrier."""
     phase: dict[str, int] = {}
     rows = {e.name for e in program.equations if by_rows(e, program)}
-    scalars = {e.name for e in program.equations if not e.indices}
+    scalars = {e.name for e in program.equations if not e.indices and e.name not in gradients}  # they share a task
     for equation in program.equations:
         at = 0
         for name in equation.reads:

@@ -277,7 +277,7 @@ class Machine:
         for name, array in arrays.items():
             if name in slots:
                 table[slots[name]] = array.ctypes.data
-        table[slots["gathering"]] = gathering
+        table[slots["@gathering"]] = gathering
         return table
 
     def run(self, routine, table, total, batch, threads=1, first=0, last=1, key=0):
@@ -430,15 +430,15 @@ class Training:
         self.machine, self.batch, self.threads = machine, batch_size, threads
         self.parameters = {k: v.copy() for k, v in parameter_arrays(machine, parameters).items()}
         self.states = {
-            f"{name}_{state}": np.full_like(array, value)
+            f"{name}@{state}": np.full_like(array, value)
             for name, array in self.parameters.items()
             for state, value in rule["states"].items()
         }
         self.scalars = np.array(list(rule["scalars"].values()), np.float64)
         self.batch_arrays = {**machine.workspace("train", batch_size), **self._given(batch_size)}
-        self.batch_arrays["squares"] = np.zeros(len(self.parameters))
+        self.batch_arrays["@squares"] = np.zeros(len(self.parameters))
         scratch = machine.kernels["scratch"] * max(1, numba.config.NUMBA_NUM_THREADS)
-        self.batch_arrays["scratch"] = np.empty(scratch + 64, np.uint8)
+        self.batch_arrays["@scratch"] = np.empty(scratch + 64, np.uint8)
 
     def _given(self, samples):
         kernels, arrays = self.machine.kernels, {}
@@ -453,10 +453,10 @@ class Training:
         steps = -(-len(order) // self.batch)
         last = steps if last is None else last
         losses = np.zeros(steps)
-        arrays = {**self.batch_arrays, **self.parameters, **self.states, "scalars": self.scalars, "rates": rates}
-        arrays |= {"order": order, "losses": losses} | {f"data_{name}": a for name, a in given.items()}
+        arrays = {**self.batch_arrays, **self.parameters, **self.states, "@scalars": self.scalars, "@rates": rates}
+        arrays |= {"@order": order, "@losses": losses} | {f"@{name}": a for name, a in given.items()}
         table = self.machine.table("train", arrays, gathering=True)
-        scratch = self.machine.kernels["slots"]["scratch"]
+        scratch = self.machine.kernels["slots"]["@scratch"]
         table[scratch] += -table[scratch] % 64
         self.machine.run("train", table, len(order), self.batch, self.threads, first, last, key)
         return losses[first:last]

@@ -198,7 +198,7 @@ class Dropout:
     def equations(self, site: Site) -> Piece:
         x = site.incoming
         indices = (SAMPLE_INDEX, *incoming_indices(x, "i" + INPUT_LETTERS))
-        noise = Tensor(f"u{site.number}", indices, Role.NOISE)
+        noise = Tensor(f"u_{site.number}", indices, Role.NOISE)
         rate = sp.Rational(str(self.rate))
         expr = sp.Piecewise((x[indices] / (1 - rate), noise.element >= rate), (0, True))
         made = Equation(site.name, indices, expr, f"layer {site.number}, dropout")

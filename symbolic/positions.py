@@ -2,7 +2,8 @@
 
 For a position that is affine in indices the smallest and the largest value follow from the indices' ranges. Where they
 leave the tensor, a condition around the read must keep it inside: `where(i + k >= 0 and i + k < 8, x[n,i+k], 0)`.
-A position that is looked up (`E[token[n]]`) is checked with the data; one that was found by a maximum is inside.
+A position that is looked up in an integer input (`E[token[n]]`) is checked with the data; one that was found by a
+maximum has that index's range; any other computed position needs a guard.
 """
 
 from __future__ import annotations
@@ -65,19 +66,21 @@ def _inside(
     position: sp.Expr, extent: sp.Expr, bound: Mapping[sp.Symbol, sp.Expr], conditions: tuple[sp.Basic, ...],
     program: Program,
 ) -> bool:  # fmt: skip
-    if bound.get(position) == extent or _looked_up(position, extent, program):
+    if bound.get(position) == extent or _looked_up(position, program):
         return True
     numbers = {k: sp.Integer(v) for k, v in program.sizes.items()}
     ranges = {symbol: _number(e, program) for symbol, e in bound.items()}
     p, size = sp.expand(position.xreplace(numbers)), _number(extent, program)
     limits = _interval(p, ranges, program)
-    if limits is None:
-        return _undecided(position, extent, bound, program)
     known = [c.xreplace(numbers) for c in conditions]
-    below = limits[0].is_nonnegative is True or _implied(p, known)
-    above = sp.expand(size - 1 - limits[1]).is_nonnegative is True or _implied(sp.expand(size - 1 - p), known)
+    below = (limits is not None and limits[0].is_nonnegative is True) or _implied(p, known)
+    above = (limits is not None and sp.expand(size - 1 - limits[1]).is_nonnegative is True) or _implied(
+        sp.expand(size - 1 - p), known
+    )
     if below and above:
         return True
+    if limits is None:
+        return False
     if not (limits[0].is_number and limits[1].is_number and size.is_number):
         return _undecided(position, extent, bound, program)
     return bool(known) and _by_cases(p, size, known, ranges)
@@ -91,10 +94,11 @@ def _undecided(position: sp.Expr, extent: sp.Expr, bound: Mapping[sp.Symbol, sp.
     return bool(open_sizes)
 
 
-def _looked_up(position: sp.Expr, extent: sp.Expr, program: Program) -> bool:
-    if isinstance(position, sp.Indexed):
-        return True
-    return isinstance(position, sp.Symbol) and not is_index(position)  # an integer without indices
+def _looked_up(position: sp.Expr, program: Program) -> bool:
+    """Whether a position is an integer that is given: it is checked with the data."""
+    if not isinstance(position, sp.Indexed | sp.Symbol) or is_index(position):
+        return False
+    return any(t.name == name_of(position) and t.kind is Kind.INTEGER for t in program.tensors)
 
 
 def _interval(p: sp.Expr, ranges: Mapping[sp.Symbol, sp.Expr], program: Program) -> Range | None:

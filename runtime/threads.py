@@ -1,0 +1,106 @@
+"""How many threads train fastest: found by timing the first steps, which are steps of the training like any other.
+
+The results are the same, bit by bit, for any number of threads, so the choice may be made anew in every run.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+import numba
+
+ROUNDS: Final = 5  # a trial of every number, in turns: a disturbance seldom meets all trials of one
+TRIAL_SECONDS: Final = 1e-3  # long enough for the clock and for what a call costs besides its steps
+GAIN: Final = 0.9  # more threads must save a tenth: less is gone as soon as the machine does something else
+LOSS_SECONDS: Final = 0.02  # what the trials of one number may cost before it is given up
+BUSY: Final = 3.0  # the choice is made again where a step takes so many times what one thread needed
+
+
+def threads_at_most(wanted: int | None) -> int:
+    """As many as the process may use, and not more than are wanted."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set when Numba is loaded
+    return max(1, min(wanted or cores, most))
+
+
+def numbers_to_try(most: int) -> tuple[int, ...]:
+    """Powers of two, and all that there are.
+
+    >>> numbers_to_try(1), numbers_to_try(6)
+    ((1,), (1, 2, 4, 6))
+    """
+    return (*(2**k for k in range(most.bit_length()) if 2**k < most), most)
+
+
+@dataclass
+class ThreadChoice:
+    """Which number of threads to take next, and after the trials, which is best.
+
+    most    threads that may be used
+    times   seconds a sample of every trial, by number of threads
+
+    >>> choice = ThreadChoice(2)
+    >>> while choice.best is None:
+    ...     threads, steps = choice.next()
+    ...     choice.took(threads, samples=32 * steps, seconds=steps * (43e-6 if threads == 1 else 57e-6), steps=steps)
+    >>> choice.best
+    1
+    """
+
+    most: int
+    times: dict[int, list[float]] = field(init=False)
+    best: int | None = field(default=None, init=False)
+    _pace: dict[int, float] = field(default_factory=dict, init=False)  # seconds a step, of the fastest trial
+    _lost: dict[int, float] = field(default_factory=dict, init=False)  # seconds more than with one thread
+
+    def __post_init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self.times = {threads: [] for threads in numbers_to_try(self.most)}
+        self.best = 1 if self.most == 1 else None
+        self._pace, self._lost = {}, dict.fromkeys(self.times, 0.0)
+
+    def next(self) -> tuple[int, int | None]:
+        """The number of threads to take, and for how many steps (None: any number of them)."""
+        if self.best is not None:
+            return self.best, None
+        threads = min(self.times, key=lambda k: (len(self.times[k]), k))
+        if not self.times[threads]:
+            return threads, 1  # wakes the threads, fills the caches; its time does not count
+        return threads, max(1, min(64, round(TRIAL_SECONDS / self._pace[threads])))
+
+    def took(self, threads: int, samples: int, seconds: float, steps: int) -> None:
+        """How long some steps took with so many threads."""
+        if self.best is not None:
+            self._look_again(samples, seconds)
+            return
+        self.times[threads].append(seconds / samples)
+        warm = self.times[threads][1:]
+        self._pace[threads] = min(warm, default=seconds / samples) * samples / steps
+        self._lost[threads] += seconds - samples * min(self.times[1][1:] or self.times[1])
+        if self._hopeless(threads):
+            del self.times[threads]
+        if all(len(trials) > ROUNDS for trials in self.times.values()):
+            self.best = self._chosen()
+
+    def _hopeless(self, threads: int) -> bool:
+        """Whether trials of this number cost much and the best of them was still slower than one thread."""
+        trials = self.times[threads]
+        if threads == 1 or len(trials) < 2 or self._lost[threads] < LOSS_SECONDS:
+            return False
+        return min(trials[1:]) > min(self.times[1])
+
+    def _chosen(self) -> int:
+        chosen = 1
+        for threads, trials in self.times.items():
+            if min(trials[1:]) < GAIN * min(self.times[chosen][1:]):
+                chosen = threads
+        return chosen
+
+    def _look_again(self, samples: int, seconds: float) -> None:
+        """Begin the trials again where another process has taken the cores since: waiting threads then cost most."""
+        if self.best != 1 and seconds > max(LOSS_SECONDS, BUSY * samples * min(self.times[1][1:])):
+            self._begin()
