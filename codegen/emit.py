@@ -28,7 +28,7 @@ FIXED_SLOTS = ("@samples", "@start", "@step", "@gathering", "@key", "@scratch") 
 SCRATCH_ALIGNMENT = 64
 LINE_LENGTH = 106
 ROWS = {"predict": "forward", "evaluate": "forward_loss", "gradients": "forward_backward", "train": "train_rows"}
-GIVEN = (Role.INPUT, Role.TARGET, Role.WEIGHT)
+GIVEN = (Role.INPUT, Role.STATE, Role.TARGET, Role.WEIGHT)
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,9 @@ class RoutineWriter:
             if phases and not self._gathers_within(phases[0]):
                 descriptions.append(self._gather_phase())
             self._step_function()
+        noise_phase = self._noise_phase()
+        if noise_phase is not None:
+            descriptions.append(noise_phase)
         for number, phase in enumerate(phases):
             descriptions.append(self._phase(number, phase))
         if update is not None:
@@ -281,8 +284,9 @@ class RoutineWriter:
         if number == 0:
             if self.routine.gathers and self._gathers_within(self.plan.phases[0]):
                 fills += self._gather_lines([t.name for t in self.program.tensors if t.role in GIVEN], arrays)
-            noise = [t for t in self.program.role(Role.NOISE)]
-            fills += [line for k, t in enumerate(noise) for line in self._noise_lines(t, k, arrays)]
+        for k, tensor in enumerate(self.program.role(Role.NOISE)):
+            if tensor.name in arrays and self._drawn_by_rows(tensor.name) == number:
+                fills += self._noise_lines(tensor, k, arrays)
         return [*views, *fills, f"{name}({', '.join(['first', 'last', 'samples', *arrays])})"]
 
     @property
@@ -350,6 +354,25 @@ class RoutineWriter:
         return -(-largest // SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT + SCRATCH_ALIGNMENT
 
     # the batch: gathering, noise
+
+    def _drawn_by_rows(self, noise: str) -> int | None:
+        """The phase whose rows draw a noise: the first that reads it; None where a task reads it no later."""
+        for number, phase in enumerate(self.plan.phases):
+            if any(noise in s.equation.reads for task in phase.tasks for s in task.steps):
+                return None
+            if any(noise in s.equation.reads for s in phase.rows):
+                return number
+        return None
+
+    def _noise_phase(self) -> dict[str, object] | None:
+        """A phase that draws what no rows can draw for themselves."""
+        noises = enumerate(self.program.role(Role.NOISE))
+        lines = [line for k, t in noises if self._drawn_by_rows(t.name) is None for line in self._noise_lines(t, k, ())]
+        if not lines:
+            return None
+        name = f"{self.prefix}_noise"
+        self._wrapper(name, self._guard_sample_blocks(self.plan.row_block, lines))
+        return {"function": name, "sample_blocks": (self.plan.row_block,), "tasks": 0}
 
     def _gathers_within(self, phase: Phase) -> bool:
         """Whether the first rows can gather their own samples: no task beside them reads any."""

@@ -92,7 +92,7 @@ def programs_source(
     shown = {
         **description,
         "parameters": _parameters(plain.forward),
-        "inputs": _given(plain.forward, Role.INPUT),
+        "inputs": _given(plain.forward, Role.INPUT) | _given(plain.forward, Role.STATE),
         "targets": _given(plain.forward, Role.TARGET),
         "weights": _given(plain.forward, Role.WEIGHT),
         "bounds": _bounds(plain.forward),
