@@ -13,8 +13,8 @@ _HOMES = {
     "symbolic.losses": ("Loss",),
     "symbolic.penalties": ("ElasticNet", "L1", "L2", "Penalty"),
     "symbolic.optimisers": (
-        "AMSGrad", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Momentum", "NAdam", "Nesterov", "Optimiser",
-        "RMSprop", "SGD", "custom_optimiser", "optimiser",
+        "AMSGrad", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Momentum", "NAdam", "Nesterov",
+        "Optimiser", "RMSprop", "SGD", "custom_optimiser", "optimiser",
     ),
     "symbolic.schedules": (
         "Constant", "Cosine", "Exponential", "InverseTime", "OneCycle", "ReduceOnPlateau", "Schedule", "StepDecay",
@@ -35,7 +35,7 @@ _HOMES = {
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604  the names are strings
+__all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from .runtime.callbacks import EarlyStopping as EarlyStopping

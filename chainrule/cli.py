@@ -64,9 +64,7 @@ OVERRIDES: Final = click.option(
     multiple=True,
     help="Override the spec: training.epochs=5, layer.0.units=64.",
 )
-OUTPUT: Final = click.option(
-    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write to a file."
-)
+OUTPUT: Final = click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write to a file.")
 QUIET: Final = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 
 
@@ -96,9 +94,7 @@ def check(spec: Path, overrides: tuple[str, ...]) -> None:
 
 @main.command()
 @with_options(path_argument("SPEC"), OVERRIDES, OUTPUT)
-@click.option(
-    "--format", "form", type=click.Choice(["text", "latex", "html"]), default="text", show_default=True
-)
+@click.option("--format", "form", type=click.Choice(["text", "latex", "html"]), default="text", show_default=True)
 def formulas(spec: Path, overrides: tuple[str, ...], output: Path | None, form: str) -> None:
     """Print the model of SPEC and its derived gradients."""
     from . import commands
@@ -129,9 +125,7 @@ def train(spec: Path, overrides: tuple[str, ...], run: Path | None, quiet: bool)
 
 @main.command()
 @with_options(path_argument("RUN"), OVERRIDES, QUIET)
-@click.option(
-    "--epochs", type=click.IntRange(min=1), help="How many more; by default as many as the spec says."
-)
+@click.option("--epochs", type=click.IntRange(min=1), help="How many more; by default as many as the spec says.")
 def resume(run: Path, overrides: tuple[str, ...], epochs: int | None, quiet: bool) -> None:
     """Go on with the training of RUN."""
     from . import commands

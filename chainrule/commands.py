@@ -49,9 +49,7 @@ def generate(path: Path, overrides: Overrides, dtype: str | None, output: Path |
 
     how = spec.training
     if not isinstance(how.optimiser, Optimiser):
-        raise SpecError(
-            f"{path}: training: optimiser 'lbfgs' is SciPy's and has no kernel; choose another one"
-        )
+        raise SpecError(f"{path}: training: optimiser 'lbfgs' is SciPy's and has no kernel; choose another one")
     source = generate_source(
         spec.model,
         how.optimiser,
@@ -166,10 +164,7 @@ def final_scores(trainer: Any, parts: Parts) -> list[str]:
     if parts.validation is None and parts.test is None:
         named = {"training": parts.training}
     return [
-        line
-        for name, part in named.items()
-        if part is not None
-        for line in scores_text(scores(trainer, part), name)
+        line for name, part in named.items() if part is not None for line in scores_text(scores(trainer, part), name)
     ]
 
 
@@ -196,9 +191,7 @@ def evaluate(run: Path, data: Path | None, overrides: Overrides) -> None:
 def predict(run: Path, data: Path, overrides: Overrides, output: Path | None) -> None:
     """What a run predicts for every sample of a file."""
     if output is not None and output.suffix.lower() not in WRITERS:
-        raise SpecError(
-            f"{output}: the ending {output.suffix!r} is not known. {nearest(output.suffix, WRITERS)}"
-        )
+        raise SpecError(f"{output}: the ending {output.suffix!r} is not known. {nearest(output.suffix, WRITERS)}")
     spec = read_run(run, overrides)
     fitted = spec.fitted or Fitted()
     given = read_dataset(data, source_of(spec).selection, spec.model, fitted.classes, targets=False)

@@ -1,7 +1,7 @@
 """Plan -> source: one readable Python module of Numba kernels. Writes; decides nothing.
 
-A module holds, for every routine (`predict`, `evaluate`, `gradients`, `train`), functions over named arrays that cite
-the formulas they compute, then one function a phase that finds the arrays of its block in a table of addresses, and last
+A module holds, for every routine (`predict`, `evaluate`, `gradients`, `train`), functions over named arrays that
+cite the formulas they compute, then one function a phase that finds the arrays of its block in a table of addresses, and last
 `KERNELS`, a description by which the runtime allocates the arrays and runs the phases.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import pprint
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,12 @@ OPTIONS = 'fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, error_model="
 FIXED_SLOTS = ("@samples", "@start", "@step", "@gathering", "@key", "@scratch")  # no tensor has such a name
 SCRATCH_ALIGNMENT = 64
 LINE_LENGTH = 106
-ROWS = {"predict": "forward", "evaluate": "forward_loss", "gradients": "forward_backward", "train": "train_rows"}
+ROWS = {
+    "predict": "forward",
+    "evaluate": "forward_loss",
+    "gradients": "forward_backward",
+    "train": "train_rows",
+}
 GIVEN = (Role.INPUT, Role.STATE, Role.TARGET, Role.WEIGHT)
 
 
@@ -93,16 +99,36 @@ class Module:
 
 
 def wrapped(line: str) -> list[str]:
-    """A call that is too long for a line, with its arguments on lines of their own."""
-    if len(line) <= LINE_LENGTH or "#" in line or not line.endswith(")") or line.lstrip().startswith(("for", "if")):
+    """A line that is too long, on several: the arguments of a call, or a right side in brackets of its own."""
+    code, comment = (line.partition("  # ")[::2]) if "  # " in line else (line, "")
+    if len(code) <= LINE_LENGTH or code.lstrip().startswith(("for ", "if ")):
         return [line]
-    indent = line[: len(line) - len(line.lstrip())]
-    head, _, rest = line.partition("(")
-    inner = textwrap.wrap(rest[:-1], LINE_LENGTH - len(indent) - 8, break_long_words=False, break_on_hyphens=False)
-    return [f"{head}(", *(f"{indent}{INDENT}{part}" for part in inner), f"{indent})"]
+    indent = code[: len(code) - len(code.lstrip())]
+    parts = re.match(r"(\s*[\w\[\], -]+? [+]?= )(.*)\Z", code)
+    if parts:
+        head, inner = f"{parts[1]}(", parts[2]
+    elif _is_one_call(code):
+        head, inner = f"{code.partition('(')[0]}(", code.partition("(")[2][:-1]
+    else:
+        return [line]
+    width = LINE_LENGTH - len(indent) - len(INDENT)
+    body = textwrap.wrap(inner, width, break_long_words=False, break_on_hyphens=False)
+    return [head, *(f"{indent}{INDENT}{part}" for part in body), f"{indent})" + (f"  # {comment}" if comment else "")]
 
 
-def module_source(banner: str, imports: str, routines: Sequence[Routine], real: str, description: dict[str, object]) -> str:
+def _is_one_call(code: str) -> bool:
+    """Whether the first bracket is closed by the last character."""
+    depth = 0
+    for at, character in enumerate(code):
+        depth += (character == "(") - (character == ")")
+        if character == ")" and depth == 0:
+            return at == len(code) - 1
+    return False
+
+
+def module_source(
+    banner: str, imports: str, routines: Sequence[Routine], real: str, description: dict[str, object]
+) -> str:
     """The whole module. `imports` brings in `gemm`, `view`, `uniform` and the elementary functions."""
     module = Module()
     writers = [RoutineWriter(module, routine, real) for routine in routines]
@@ -138,7 +164,11 @@ def _arrays(routines: Sequence[Routine]) -> dict[str, object]:
         program = routine.plan.program
         own = routine.original
         made = {
-            own.get(e.name, e.name): ("integer" if e.kind is Kind.INTEGER else "real", _shape(e.tensor, program)) for e in program.equations
+            own.get(e.name, e.name): (
+                "integer" if e.kind is Kind.INTEGER else "real",
+                _shape(e.tensor, program),
+            )
+            for e in program.equations
         }
         noise = {own.get(t.name, t.name): ("real", _shape(t, program)) for t in program.role(Role.NOISE)}
         workspace[routine.name] = {**noise, **made}
@@ -170,9 +200,9 @@ class RoutineWriter:
         update = self.routine.update
         descriptions: list[dict[str, object]] = []
         if self.routine.gathers:
-            if phases and not self._gathers_within(phases[0]):
-                descriptions.append(self._gather_phase())
             self._step_function()
+        if self.routine.gathers and phases and not self._gathers_within(phases[0]):
+            descriptions.append(self._gather_phase())
         noise_phase = self._noise_phase()
         if noise_phase is not None:
             descriptions.append(noise_phase)
@@ -189,9 +219,7 @@ class RoutineWriter:
         update = self.routine.update
         if update is None or update.clip_norm is not None or parameter in self.plan.separate:
             return False
-        return all(
-            task.gradient_of != parameter for task in (self.plan.phases[0].tasks if self.plan.phases else ())
-        )
+        return all(task.gradient_of != parameter for task in (self.plan.phases[0].tasks if self.plan.phases else ()))
 
     # functions over named arrays
 
@@ -273,7 +301,12 @@ class RoutineWriter:
         else:
             bounds = [f"first = {task.block}*task", f"last = min(first + {task.block}, {size})"]
             condition = f"if task < {blocks}:"
-        return [condition, *(INDENT + line for line in (*bounds, *calls)), f"{INDENT}return", f"task -= {blocks}"]
+        return [
+            condition,
+            *(INDENT + line for line in (*bounds, *calls)),
+            f"{INDENT}return",
+            f"task -= {blocks}",
+        ]
 
     def _row_calls(self, number: int, steps: Sequence[Step]) -> list[str]:
         leading = SAMPLE_INDEX
@@ -308,8 +341,13 @@ class RoutineWriter:
             lines = [*views, self._gradient_view(first.name, parameter, fused), call]
             if fused:
                 lines += self._update_calls(parameter, first.name, arrays)
-        elif self.routine.update is not None and any(self.routine.original.get(s.equation.name) == "L" for s in task.steps):
-            lines += [f'losses = view(table[{self._slot("@losses")}], (table[2] + 1,), np.float64)', "losses[table[2]] = L[0]"]
+        elif self.routine.update is not None and any(
+            self.routine.original.get(s.equation.name) == "L" for s in task.steps
+        ):
+            lines += [
+                f"losses = view(table[{self._slot('@losses')}], (table[2] + 1,), np.float64)",
+                "losses[table[2]] = L[0]",
+            ]
         self._calls[task.name] = lines
         return lines
 
@@ -319,7 +357,9 @@ class RoutineWriter:
         return self.program.by_name[name]
 
     def _shape_source(self, tensor: Tensor) -> str:
-        words = ["samples" if i.extent == SAMPLES else str(self.program.size(i.extent)) for i in tensor.indices] or ["1"]
+        words = ["samples" if i.extent == SAMPLES else str(self.program.size(i.extent)) for i in tensor.indices] or [
+            "1"
+        ]
         return f"({', '.join(words)}{',' if len(words) == 1 else ''})"
 
     def _view(self, name: str) -> str:
@@ -377,8 +417,10 @@ class RoutineWriter:
     def _gathers_within(self, phase: Phase) -> bool:
         """Whether the first rows can gather their own samples: no task beside them reads any."""
         given = {t.name for t in self.program.tensors if t.role in GIVEN}
-        return bool(phase.rows) and not any(given & set(s.equation.reads) for t in phase.tasks for s in t.steps) and not any(
-            t.leading is not None and t.leading.extent == SAMPLES for t in phase.tasks
+        return (
+            bool(phase.rows)
+            and not any(given & set(s.equation.reads) for t in phase.tasks for s in t.steps)
+            and not any(t.leading is not None and t.leading.extent == SAMPLES for t in phase.tasks)
         )
 
     def _gather_phase(self) -> dict[str, object]:
@@ -391,7 +433,7 @@ class RoutineWriter:
 
     def _gather_lines(self, names: Sequence[str], in_view: Sequence[str]) -> list[str]:
         """Copy the block's samples from the data set, in the order of this epoch."""
-        lines = [f'order = view(table[{self._slot("@order")}], (table[1] + samples,), np.int64)']
+        lines = [f"order = view(table[{self._slot('@order')}], (table[1] + samples,), np.int64)"]
         for name in names:
             if name not in in_view:
                 lines.append(self._view(name))
@@ -399,7 +441,7 @@ class RoutineWriter:
             kind = "np.int64" if tensor.kind is Kind.INTEGER else "real"
             inner = [str(self.program.size(i.extent)) for i in tensor.indices[1:]]
             shape = f"({', '.join(['1', *inner])}{',' if not inner else ''})"
-            lines.append(f'data_{name} = view(table[{self._slot(name, before="@")}], {shape}, {kind})')
+            lines.append(f"data_{name} = view(table[{self._slot(name, before='@')}], {shape}, {kind})")
         lines.append("for n in range(first, last):")
         lines.append(f"{INDENT}sample = order[table[1] + n]")
         for name in names:
@@ -443,18 +485,23 @@ class RoutineWriter:
         local = {n: legal(n) for n in names}
         lines = ["t = scalars[0] + 1.0", "scalars[0] = t", "lr = rates[step]", "scalars[1] = lr"]
         known = Names(scalars=local, cast="")
-        states = [n for n in update.optimiser.scalars]
+        states = list(update.optimiser.scalars)
         lines += [f"{local[n]} = scalars[{names.index(n)}]" for n in states]
         for name, expr in update.optimiser.scalar_updates:
-            lines += [f"{local[name]} = {source(expr, known)}", f"scalars[{names.index(name)}] = {local[name]}"]
-        self.module.function(f"@njit({OPTIONS})", f"{self.prefix}_step", ["step", "scalars", "rates"], "once a step", lines)
+            lines += [
+                f"{local[name]} = {source(expr, known)}",
+                f"scalars[{names.index(name)}] = {local[name]}",
+            ]
+        self.module.function(
+            f"@njit({OPTIONS})", f"{self.prefix}_step", ["step", "scalars", "rates"], "once a step", lines
+        )
 
     def _step_call(self) -> str:
         update = self.routine.update
         assert update is not None
         count = len(self._scalar_names(update))
-        scalars = f'view(table[{self._slot("@scalars")}], ({count},), np.float64)'
-        rates = f'view(table[{self._slot("@rates")}], (table[2] + 1,), np.float64)'
+        scalars = f"view(table[{self._slot('@scalars')}], ({count},), np.float64)"
+        rates = f"view(table[{self._slot('@rates')}], (table[2] + 1,), np.float64)"
         return f"{self.prefix}_step(table[2], {scalars}, {rates})"
 
     def _update_function(self, parameter: str, gradient: str) -> None:
@@ -494,8 +541,12 @@ class RoutineWriter:
         shape = self._shape_source(tensor)
         lines = [] if parameter in in_view else [self._view(parameter)]
         states = list(update.optimiser.states)
-        lines += [f'{parameter}_{s} = view(table[{self._slot(parameter, after=f"@{s}")}], {shape}, real)' for s in states]
-        lines.append(f'scalars = view(table[{self._slot("@scalars")}], ({len(self._scalar_names(update))},), np.float64)')
+        lines += [
+            f"{parameter}_{s} = view(table[{self._slot(parameter, after=f'@{s}')}], {shape}, real)" for s in states
+        ]
+        lines.append(
+            f"scalars = view(table[{self._slot('@scalars')}], ({len(self._scalar_names(update))},), np.float64)"
+        )
         arguments = ["first", "last", gradient, parameter, *(f"{parameter}_{s}" for s in states), "scalars"]
         if update.clip_norm is not None:
             arguments.append("scale")
@@ -542,7 +593,7 @@ class RoutineWriter:
             body += [
                 f"if task == {k}:",
                 f"{INDENT}gradient = view(table[{self._slot(gradient)}], ({size},), real)",
-                f'{INDENT}squares = view(table[{self._slot("@squares")}], ({len(waiting)},), np.float64)',
+                f"{INDENT}squares = view(table[{self._slot('@squares')}], ({len(waiting)},), np.float64)",
                 f"{INDENT}total = 0.0",
                 f"{INDENT}for i in range({size}):",
                 f"{INDENT * 2}total += gradient[i]**2",
@@ -555,7 +606,7 @@ class RoutineWriter:
 
     def _scale_lines(self, count: int, limit: float) -> list[str]:
         return [
-            f'squares = view(table[{self._slot("@squares")}], ({count},), np.float64)',
+            f"squares = view(table[{self._slot('@squares')}], ({count},), np.float64)",
             "total = 0.0",
             f"for i in range({count}):",
             f"{INDENT}total += squares[i]",
@@ -573,13 +624,19 @@ def banner(
 ) -> str:  # fmt: skip
     """The head of the file: the model, its formulas under their numbers, the update, the operations."""
     lines = [f"{title}.  Change the model, not this file.", "", *summary, ""]
-    for heading, steps in (("forward", forward), ("backward: dq is the derivative of L with respect to q", backward)):
+    for heading, steps in (
+        ("forward", forward),
+        ("backward: dq is the derivative of L with respect to q", backward),
+    ):
         if steps:
             lines += [heading, *(_formula(s) for s in steps), ""]
     if rule is not None:
         lines.append(f"update, for every element w of every parameter and its gradient g ({rule.name})")
         updates = (*rule.scalar_updates, *rule.updates)
-        lines += [textwrap.fill(f"{n} = {expression_text(e)}", 100, initial_indent="    ", subsequent_indent="        ") for n, e in updates]
+        lines += [
+            textwrap.fill(f"{n} = {expression_text(e)}", 100, initial_indent="    ", subsequent_indent="        ")
+            for n, e in updates
+        ]
         lines.append("")
     lines.append(f"operations: {operations} a sample, forward and backward, without the gradients of the parameters")
     return "\n".join(lines).replace("\\", "\\\\") + "\n"

@@ -168,7 +168,10 @@ def _power(base: sp.Expr, exponent: sp.Expr, names: Names) -> tuple[str, int]:
     if exponent == sp.Rational(1, 2):
         return f"sqrt({source(base, names)})", ATOM
     if exponent.is_number and exponent.is_negative:
-        return f"{number(sp.Integer(1), names)}/{_wrapped(_power(base, -exponent, names), PRODUCT + 1)}", PRODUCT
+        return (
+            f"{number(sp.Integer(1), names)}/{_wrapped(_power(base, -exponent, names), PRODUCT + 1)}",
+            PRODUCT,
+        )
     if exponent.is_Integer and int(exponent) <= EXPONENT_OF_PRODUCTS:
         return f"{_wrapped(_real(base, names), ATOM)}**{int(exponent)}", POWER
     if exponent.is_Rational and exponent.q == 2:

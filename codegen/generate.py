@@ -9,8 +9,8 @@ import sympy as sp
 
 from ..symbolic.derivation import derived_program
 from ..symbolic.derive import Derived
-from ..symbolic.language import Kind, Program, Role, name_of
 from ..symbolic.initialisers import default_for, initialiser
+from ..symbolic.language import Kind, Program, Role, name_of
 from ..symbolic.layers import Activate, Dropout
 from ..symbolic.model import LOSS, OUTPUT, Model, Variant, layer_pieces
 from ..symbolic.optimisers import Optimiser
@@ -83,7 +83,7 @@ def programs_source(
         routines.append(_routine(name, derived, numbers, update if name == "train" else None, outputs))
     steps = _steps(plain, numbered)
     head = banner(
-        "Kernels generated from a model by chainrule", list(summary), *steps, None if update is None else update.optimiser,
+        "Kernels generated from a model by chainrule", list(summary), *steps, update.optimiser if update else None,
         max(r.plan.operations for r in routines),
     )  # fmt: skip
     if training is not plain:
@@ -104,7 +104,9 @@ def programs_source(
     return module_source(head, f"{NUMBA_NAMES}\n{support}", routines, request.dtype, shown)
 
 
-def _routine(name: str, derived: Derived, numbers: Mapping[str, int], update: Update | None, outputs: tuple[str, ...]) -> Routine:
+def _routine(
+    name: str, derived: Derived, numbers: Mapping[str, int], update: Update | None, outputs: tuple[str, ...]
+) -> Routine:
     gradients = {derived.adjoint[p.name]: p.name for p in derived.forward.parameters}
     wanted = {
         "predict": outputs,

@@ -12,9 +12,61 @@ from ..symbolic.functions import CONTRACTIONS
 from ..symbolic.language import Index, Program, Tensor, element, elements, is_index, name_of, where_of
 
 RESERVED = frozenset(keyword.kwlist) | frozenset(
-    "abs acos acosh address array asin asinh atan atanh carray ceil cos cosh erf erfc erfinv exp expm1 first floor gemm "
-    "largest last log log1p losses max min np njit position power print range rates real samples scalars sigmoid "
-    "sign sin sinh softplus sqrt table tan tanh task total uniform value view worker".split()
+    [
+        "abs",
+        "acos",
+        "acosh",
+        "address",
+        "array",
+        "asin",
+        "asinh",
+        "atan",
+        "atanh",
+        "carray",
+        "ceil",
+        "cos",
+        "cosh",
+        "erf",
+        "erfc",
+        "erfinv",
+        "exp",
+        "expm1",
+        "first",
+        "floor",
+        "gemm",
+        "largest",
+        "last",
+        "log",
+        "log1p",
+        "losses",
+        "max",
+        "min",
+        "np",
+        "njit",
+        "position",
+        "power",
+        "print",
+        "range",
+        "rates",
+        "real",
+        "samples",
+        "scalars",
+        "sigmoid",
+        "sign",
+        "sin",
+        "sinh",
+        "softplus",
+        "sqrt",
+        "table",
+        "tan",
+        "tanh",
+        "task",
+        "total",
+        "uniform",
+        "value",
+        "view",
+        "worker",
+    ]
 )
 
 
@@ -43,7 +95,7 @@ def legalised(program: Program) -> tuple[Program, Mapping[str, str]]:
         return tuple(Index(other.get(i.symbol, i.symbol), i.extent) for i in given)
 
     def expr(given: sp.Expr) -> sp.Expr:
-        return _renamed(given, program.by_name, renamed).xreplace(other)  # type: ignore[no-any-return]
+        return _renamed(given, program.by_name, renamed).xreplace(other)
 
     tensors = tuple(replace(t, name=renamed[t.name], indices=indices(t.indices)) for t in program.tensors)
     equations = tuple(

@@ -186,7 +186,11 @@ def _accumulated(step: Step, scope: Scope) -> Nest:
     assert total is not None
     start, end = ("0.0", "real(total)") if not equation.indices else ("real(0)", "total")
     body = _guarded("total += {}", scope.bind(total.function), scope)
-    lines = [f"total = {start}", *_loops(_bound(total), body, scope), cited(_finish(equation, end, scope), step)]
+    lines = [
+        f"total = {start}",
+        *_loops(_bound(total), body, scope),
+        cited(_finish(equation, end, scope), step),
+    ]
     return Nest(equation.indices, tuple(lines), frozenset({equation.name}), elementwise=False)
 
 
@@ -194,7 +198,10 @@ def _guarded(template: str, body: sp.Expr, scope: Scope) -> list[str]:
     """The statement under its condition, where the term is zero outside of it."""
     if isinstance(body, sp.Piecewise) and len(body.args) == 2 and body.args[1] == (0, True):
         value, condition = body.args[0]
-        return [f"if {condition_source(condition, scope.names)}:", INDENT + template.format(source(value, scope.names))]
+        return [
+            f"if {condition_source(condition, scope.names)}:",
+            INDENT + template.format(source(value, scope.names)),
+        ]
     return [template.format(source(body, scope.names))]
 
 
@@ -208,7 +215,7 @@ def _largest(step: Step, scope: Scope) -> Nest:
     lines = ["largest = real(-np.inf)"]
     if isinstance(contraction, ArgMaxOver):
         lines.append("position = 0")
-    inner = [f"value = {value}", "if value > largest:", INDENT + "largest = value"]
+    inner = [f"value = {value}", "if value > largest or value != value:", INDENT + "largest = value"]
     if isinstance(contraction, ArgMaxOver):
         inner.append(INDENT + f"position = {name}")
     lines += _loops((index,), inner, scope)
@@ -263,7 +270,11 @@ def _spread(step: Step, scope: Scope) -> Nest:
     assert total is not None
     fixed = _looked_up(equation)
     leading = _is_leading(equation, scope)
-    indices = equation.indices[1:] if leading and scope.leading is not None and scope.leading.extent == SAMPLES else equation.indices
+    indices = (
+        equation.indices[1:]
+        if leading and scope.leading is not None and scope.leading.extent == SAMPLES
+        else equation.indices
+    )
     body = total.function
     for symbol, position in fixed.items():
         body = body.xreplace({sp.KroneckerDelta(symbol, position): sp.Integer(1)})

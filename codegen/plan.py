@@ -203,7 +203,10 @@ def product_of(equation: Equation, program: Program) -> Product | None:
         return None
     extents = {i.symbol: i for i in equation.indices} | {s: Index(s, high + 1) for s, _, high in total.limits}
     first, second = (tuple(extents[w] for w in where_of(f)) for f in factors)
-    for left, right, a, b in ((factors[0], factors[1], first, second), (factors[1], factors[0], second, first)):
+    for left, right, a, b in (
+        (factors[0], factors[1], first, second),
+        (factors[1], factors[0], second, first),
+    ):
         found = _matched(left, right, a, b, equation.indices, {s for s, _, _ in total.limits})
         if found is not None and _stays_inside(found, program):
             return found

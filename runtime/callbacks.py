@@ -1,8 +1,13 @@
-"""What may be called after every epoch: any function (trainer, row) that returns true to stop, or one of these."""
+"""What may be called after every epoch: any function (trainer, row) that returns true to stop, or one of these.
+
+An object may also have `start(trainer)`, called before the first epoch of a `fit`, and `end(trainer)`, called after the
+last one, however it ended; `trainer.history.stopped` then says why.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +19,29 @@ if TYPE_CHECKING:
 Callback = Callable[["Trainer", Mapping[str, Any]], object]
 
 
+def called_after_epochs(callbacks: Iterable[Callback]) -> list[Callback]:
+    """The callbacks, if they are some: what is wrong with them shows before the first epoch, not after it."""
+    if not isinstance(callbacks, Iterable):
+        raise SpecError(f"callbacks = {callbacks!r}; give a list, such as [EarlyStopping()]")
+    called = list(callbacks)
+    for callback in called:
+        if not callable(callback) or isinstance(callback, type):
+            raise SpecError(f"callbacks: {callback!r} is none; give a function of (trainer, row), or EarlyStopping()")
+    return called
+
+
+def name_of(callback: Callback) -> str:
+    """The name of a function, or of an object's class."""
+    name: str = getattr(callback, "__name__", type(callback).__name__)
+    return name
+
+
 @dataclass
 class EarlyStopping:
     """Stop when what is monitored has not improved by more than `min_delta` for `patience` epochs.
 
     monitor        a column of the history; the loss of the validation part if it is there, else the loss
-    restore_best   go back to the weights of the best epoch in the end
+    restore_best   go back to the weights of the best epoch in the end; not after Ctrl-C, which keeps the last ones
 
     Source: Prechelt 1998, "Early stopping - but when?".
     """
@@ -28,18 +50,24 @@ class EarlyStopping:
     monitor: str | None = None
     min_delta: float = 0.0
     restore_best: bool = True
-    best: float = field(default=float("inf"), init=False)
+    best: float = field(default=math.inf, init=False)
     best_epoch: int = field(default=0, init=False)
     waited: int = field(default=0, init=False)
     _kept: Any = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        place = "early stopping"
         if isinstance(self.patience, bool) or not isinstance(self.patience, int) or self.patience < 0:
-            raise SpecError(f"early stopping: patience = {self.patience!r}; give a whole number of epochs")
+            raise SpecError(f"{place}: patience = {self.patience!r}; give a whole number of epochs")
+        if self.monitor is not None and not isinstance(self.monitor, str):
+            raise SpecError(f"{place}: monitor = {self.monitor!r}; give the name of a column, such as 'val_loss'")
+        delta = self.min_delta
+        if isinstance(delta, bool) or not isinstance(delta, int | float) or not 0 <= delta < math.inf:
+            raise SpecError(f"{place}: min_delta = {delta!r}; give a number of at least 0")
 
     def start(self, trainer: Trainer) -> None:
         """Called before the first epoch of a `fit`."""
-        self.best, self.best_epoch, self.waited, self._kept = float("inf"), 0, 0, None
+        self.best, self.best_epoch, self.waited, self._kept = math.inf, 0, 0, None
 
     def __call__(self, trainer: Trainer, row: Mapping[str, Any]) -> bool:
         name = self.monitor or ("val_loss" if "val_loss" in row else "loss")
@@ -56,5 +84,6 @@ class EarlyStopping:
 
     def end(self, trainer: Trainer) -> None:
         """Called after the last epoch of a `fit`, however it ended."""
-        if self.restore_best and self._kept is not None:
+        if self._kept is not None and trainer.history.stopped != "interrupted":
             trainer.set_parameters(self._kept)
+        self._kept = None

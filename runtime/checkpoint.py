@@ -1,28 +1,33 @@
 """A trainer on disk: the spec as JSON, the weights and the optimiser's state as safetensors, the history as JSON.
 
-    spec.json             the model and how it is trained
-    weights.safetensors   the last weights;  best.safetensors  those of the best epoch
-    state.safetensors     the optimiser's state
-    history.json          the epochs so far
+spec.json             the model and how it is trained
+weights.safetensors   the last weights;  best.safetensors  those of the best epoch
+state.safetensors     the optimiser's state; empty for L-BFGS, which remembers nothing from one `fit` to the next
+history.json          the epochs so far
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..symbolic.errors import DataError, SpecError
-from ..symbolic.optimisers import Optimiser
 from ..symbolic.schedules import ReduceOnPlateau
 from ..symbolic.section import Section
 from ..symbolic.spec import SECTIONS, model_from_dict
 from . import support
 from .history import History
+from .lbfgs import LBFGS
 from .load import write_whole
+from .metrics import metric
 from .run import SPEC
 from .spec import Spec, Training, spec_to_dict, training_from
 from .spec_file import read_file
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 WEIGHTS, BEST, STATE, HISTORY = "weights.safetensors", "best.safetensors", "state.safetensors", "history.json"
+PLATEAU_STATE = ("best", "waited", "cooling", "scale")
 
 
 def save(trainer: Trainer, directory: str | os.PathLike[str]) -> None:
@@ -38,27 +44,44 @@ def save(trainer: Trainer, directory: str | os.PathLike[str]) -> None:
     folder = Path(directory)
     if folder.exists() and not folder.is_dir():
         raise SpecError(f"{folder} is a file; give a directory")
+    tables = spec_to_dict(_spec(trainer, folder), folder / SPEC)  # raises before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     _write_tensors(folder / WEIGHTS, trainer.parameters)
     if trainer.best_parameters is not None:
         _write_tensors(folder / BEST, trainer.best_parameters)
+    else:
+        (folder / BEST).unlink(missing_ok=True)  # of another training, which was here before
     training = trainer._training
     state = {} if training is None else {**training.states, "scalars": training.scalars}
     _write_tensors(folder / STATE, state)
-    write_whole(folder / SPEC, json.dumps(spec_to_dict(_spec(trainer, folder), folder / SPEC), indent=2) + "\n")
-    rows = {"epochs": trainer.history.epochs, "stopped": trainer.history.stopped, "best_loss": trainer._best_loss}
+    write_whole(folder / SPEC, json.dumps(tables, indent=2) + "\n")
+    watched, least = trainer._best
+    rows = {
+        "epochs": [{k: _as_json(v) for k, v in row.items()} for row in trainer.history],
+        "stopped": trainer.history.stopped,
+        "best": [watched, _as_json(least)],
+    }
     if isinstance(trainer.schedule, ReduceOnPlateau):
-        plateau = trainer.schedule
-        rows["plateau"] = [plateau.best, plateau.waited, plateau.cooling, plateau.scale]
-    write_whole(folder / HISTORY, json.dumps(rows, indent=1) + "\n")
+        rows["plateau"] = {name: getattr(trainer.schedule, name) for name in PLATEAU_STATE}
+    write_whole(folder / HISTORY, json.dumps(rows, indent=1, allow_nan=False) + "\n")
+
+
+def _as_json(value: Any) -> Any:
+    """A number of the history; JSON has neither NaN nor infinity, so these are written as text."""
+    if isinstance(value, int | str | None):
+        return value
+    return float(value) if math.isfinite(value) else str(float(value))
+
+
+def _from_json(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else value
 
 
 def _spec(trainer: Trainer, folder: Path) -> Spec:
-    if not isinstance(trainer.optimiser, Optimiser):
-        raise SpecError("a trainer with LBFGS has no state to save; save trainer.parameters")
     for m in trainer.metrics:
-        if m.function is not None:
-            raise SpecError(f"metric '{m.name}' is a function and cannot be saved; give a name or a formula")
+        if m.function is not None or metric(m.name) != m:
+            what = "a function" if m.function is not None else "a formula with more said about it"
+            raise SpecError(f"metric '{m.name}' is {what} and cannot be saved; leave it out of trainer.metrics")
     training = Training(
         optimiser=trainer.optimiser, schedule=trainer.schedule, batch_size=trainer.batch_size, seed=trainer.seed,
         dtype=trainer.dtype, threads=trainer.threads, clip_value=trainer.clip_value, clip_norm=trainer.clip_norm,
@@ -106,18 +129,34 @@ def restore(directory: str | os.PathLike[str]) -> Trainer:
     how = training_from(Section(given, str(folder / SPEC)).section("training"), folder / SPEC)
     names = ("batch_size", "dtype", "seed", "threads", "schedule", "clip_value", "clip_norm", "metrics")
     trainer = Trainer(model, how.optimiser, **{name: getattr(how, name) for name in names})
-    trainer.set_parameters(_read_tensors(folder / WEIGHTS))
+    with _named(folder / WEIGHTS):
+        trainer.set_parameters(_read_tensors(folder / WEIGHTS))
     if (folder / BEST).is_file():
-        trainer.best_parameters = _read_tensors(folder / BEST)
+        best = _read_tensors(folder / BEST)
+        with _named(folder / BEST):
+            trainer._as_parameters(best)  # for its checks
+        trainer.best_parameters = best
     _restore_history(trainer, folder / HISTORY)
-    state = _read_tensors(folder / STATE) if (folder / STATE).is_file() else {}
+    state = _read_tensors(folder / STATE)
     if state:
         _restore_state(trainer, state, folder / STATE)
     return trainer
 
 
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Put the file in front of a message about what it holds."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
 def _restore_state(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
-    training = support.Training(trainer.kernels.machine(), trainer.parameters, trainer.batch_size)
+    """The optimiser's state, on arrays for batches of one sample; `fit` makes larger ones as it needs them."""
+    if isinstance(trainer.optimiser, LBFGS):
+        raise DataError(f"{path}: lbfgs has no state; the file belongs to another training")
+    training = support.Training(trainer.kernels.machine(), trainer.parameters, 1)
     wanted = {**training.states, "scalars": training.scalars}
     for name, array in wanted.items():
         if name not in state or state[name].shape != array.shape:
@@ -130,13 +169,13 @@ def _restore_history(trainer: Trainer, path: Path) -> None:
     if not path.is_file():
         return
     try:
-        rows = json.loads(path.read_text("utf-8"))
-        trainer.history = History(list(rows["epochs"]), str(rows["stopped"]))
-        trainer._best_loss = float(rows["best_loss"])
-        if "plateau" in rows and isinstance(trainer.schedule, ReduceOnPlateau):
-            from dataclasses import replace
-
-            best, waited, cooling, scale = rows["plateau"]
-            trainer.schedule = replace(trainer.schedule, best=best, waited=waited, cooling=cooling, scale=scale)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}; delete it to start a new history") from None
+        saved = json.loads(path.read_text("utf-8"))
+        rows = [{k: _from_json(v) for k, v in row.items()} for row in saved["epochs"]]
+        trainer.history = History(rows, str(saved["stopped"]))
+        watched, least = saved["best"]
+        trainer._best = (str(watched), float(least))
+        if isinstance(trainer.schedule, ReduceOnPlateau):
+            trainer.schedule = replace(trainer.schedule, **{name: saved["plateau"][name] for name in PLATEAU_STATE})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path}: cannot be read ({problem}); delete it to start a new history") from None

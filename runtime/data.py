@@ -122,9 +122,7 @@ def inputs_of(table: Table, selection: Selection, features: int) -> tuple[str, .
         return names
     if selection.inputs is not None:
         return resolve(table, selection.inputs, "inputs")
-    others = [
-        i for i in (*(selection.targets or ()), selection.sample_weight) if i in names or isinstance(i, int)
-    ]
+    others = [i for i in (*(selection.targets or ()), selection.sample_weight) if i in names or isinstance(i, int)]
     return tuple(n for n in names if n not in resolve(table, others, "targets"))
 
 
@@ -204,9 +202,7 @@ def _targets(
         return _joined(table, names), ()
     labels = _labels(table, names[0], classes)
     loss = model.loss
-    if labels is None or not (
-        loss.classes or (loss.targets in ("probability", "sign") and model.targets == (1,))
-    ):
+    if labels is None or not (loss.classes or (loss.targets in ("probability", "sign") and model.targets == (1,))):
         return _numbers(table, names[0]), ()
     place = _named(table, names)
     numbers, classes = encode(labels, classes, place)
@@ -343,8 +339,6 @@ def fit(source: Source, data: Dataset) -> Fitted:
         (data.y, source.scale_targets, "scale_targets"),
     ):
         if kind != "none" and values is not None and values.dtype.kind != "f":
-            raise DataError(
-                f"{source.file}: {name} = {kind!r} needs real numbers, not integer classes or tokens"
-            )
+            raise DataError(f"{source.file}: {name} = {kind!r} needs real numbers, not integer classes or tokens")
     targets = Scaler() if data.y is None else fit_scaler(source.scale_targets, data.y)
     return Fitted(fit_scaler(source.scale, data.x), targets, data.classes)

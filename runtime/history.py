@@ -11,6 +11,9 @@ from typing import Any
 class History:
     """One row an epoch: epoch, loss, metrics, the same on the validation part with `val_` in front, rate, seconds.
 
+    The loss is the mean over the epoch's steps, each with the weights that it began with; everything else is measured
+    at the end of the epoch. The rate is that of the last step.
+
     >>> history = History([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
     >>> history["loss"], len(history)
     ([0.5, 0.25], 2)

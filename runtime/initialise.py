@@ -47,9 +47,7 @@ def draw(
 
 def _orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     if len(shape) < 2:
-        raise SpecError(
-            f"initialiser 'orthogonal': the shape {shape} is not a matrix; use another initialiser"
-        )
+        raise SpecError(f"initialiser 'orthogonal': the shape {shape} is not a matrix; use another initialiser")
     rows, columns = shape[0], math.prod(shape[1:])
     tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
     Q, R = np.linalg.qr(tall)

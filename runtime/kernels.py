@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
@@ -22,7 +21,7 @@ from ..symbolic.initialisers import initialiser
 from ..symbolic.language import Program
 from ..symbolic.model import LOSS, Model, Variant
 from . import support
-from .load import clear_compiled, load, stored
+from .load import load, stored
 
 IMPORT = "from chainrule.runtime.support import gemm, power, sigmoid, sign, softplus, uniform, view"
 DTYPES = ("float32", "float64")
@@ -82,11 +81,15 @@ class Kernels:
     def predict(self, params: Mapping[str, ArrayLike], x: ArrayLike) -> NDArray[Any]:
         """The model's output for every sample: x (samples, features) -> (samples, outputs)."""
         machine = self.machine()
-        with self._at_the_door(machine):
-            return support.run_predict(machine, params, x, self.threads)  # type: ignore[no-any-return]
+        with as_data_errors():
+            return support.run_predict(machine, params, x, self.threads)
 
     def loss_and_gradients(
-        self, params: Mapping[str, ArrayLike], x: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        params: Mapping[str, ArrayLike],
+        x: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
     ) -> tuple[float, dict[str, NDArray[Any]]]:
         """The loss of a batch, penalties included, and its gradient with respect to every parameter.
 
@@ -94,20 +97,24 @@ class Kernels:
         """
         variant = self.variant(y, sample_weight)
         machine = self.machine(variant)
-        with self._at_the_door(machine):
+        with as_data_errors():
             return support.run_gradients(
                 machine, params, x, checked_targets(y, self.model, variant), sample_weight, self.threads
             )
 
     def evaluate(
-        self, params: Mapping[str, ArrayLike], x: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        params: Mapping[str, ArrayLike],
+        x: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
     ) -> tuple[float, NDArray[Any]]:
         """The loss of a data set, penalties included, and the outputs."""
         variant = self.variant(y, sample_weight)
         machine = self.machine(variant)
         data_loss, outputs, weights, total = "E" if self.model.penalties else "L", [], [], []
         penalties = 0.0
-        with self._at_the_door(machine):
+        with as_data_errors():
             targets = checked_targets(y, self.model, variant)
             weight = None if sample_weight is None else np.asarray(sample_weight, float)
             for first, last, workspace in support.run_forward(
@@ -119,16 +126,6 @@ class Kernels:
                 penalties = float(workspace["L"][0]) - float(workspace[data_loss][0])
         mean = float(np.average(total, weights=weights)) if sum(weights) else 0.0
         return mean + penalties, np.concatenate(outputs)
-
-    @contextmanager
-    def _at_the_door(self, machine: support.Machine) -> Iterator[None]:
-        try:
-            with as_data_errors():
-                yield
-        except (EOFError, pickle.UnpicklingError) as error:  # a damaged entry of Numba's cache
-            for path, _ in self._modules.values():
-                clear_compiled(path)
-            raise DataError(f"a cached kernel was damaged ({error}) and has been deleted; run again") from None
 
     @cached_property
     def parameters(self) -> Mapping[str, tuple[int, ...]]:
@@ -145,14 +142,21 @@ class ProgramKernels:
     Inputs, targets and weights are given by name, as dicts; the first index of each is that of the samples.
     """
 
-    def __init__(self, program: Program, dtype: str = "float64", update: Update | None = None, threads: int = 1) -> None:
+    def __init__(
+        self, program: Program, dtype: str = "float64", update: Update | None = None, threads: int = 1
+    ) -> None:
         if dtype not in DTYPES:
             raise SpecError(f"dtype = {dtype!r}; choose one of {', '.join(DTYPES)}")
         self.program, self.dtype, self.threads = program, dtype, threads
         derived = derived_program(check(program, normal=False))
         outputs = tuple(name for name in program.outputs if name != LOSS)
         request = Request(Variant(), update, dtype)
-        described = {"model": "program", "classes": False, "weighted": False, "initial": initial_of_program(program)}
+        described = {
+            "model": "program",
+            "classes": False,
+            "weighted": False,
+            "initial": initial_of_program(program),
+        }
         summary = [f"a program; numbers are {dtype}"]
         source = programs_source(derived, derived, request, IMPORT, summary, described, outputs)
         self.path = stored("program", source, support_source())
@@ -231,11 +235,13 @@ def checked_targets(y: ArrayLike, model: Model, variant: Variant) -> NDArray[Any
     return array
 
 
-def compile(  # noqa: A001  the public name is fixed
+def compile(
     model: Model | Program, dtype: str = "float64", optimiser: Any = None, clip_value: float | None = None,
     clip_norm: float | None = None, threads: int = 1,
 ) -> Any:  # fmt: skip
-    """Derive, generate and load the kernels of a model (or of a program in the language of equations); machine code is made when a kernel is first called.
+    """Derive, generate and load the kernels of a model, or of a program in the language of equations.
+
+    Machine code is made when a kernel is first called.
 
     >>> import numpy as np, chainrule as cr
     >>> kernels = cr.compile(cr.Model(2, [cr.Dense(1)], "squared_error"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 from ..symbolic.errors import SpecError
 
 Array = NDArray[Any]
+SEARCHES: Final = 20  # evaluations in a line search at most: SciPy's default
 
 
 @dataclass(frozen=True)
 class LBFGS:
     """Limited-memory BFGS; an epoch of `fit` is one iteration over the whole data set.
 
-    history     gradients that are remembered
+    history     gradients that are remembered, within one `fit`
     tolerance   stop when no element of the gradient is larger than this
     """
 
@@ -28,8 +30,9 @@ class LBFGS:
     def __post_init__(self) -> None:
         if isinstance(self.history, bool) or not isinstance(self.history, int) or self.history < 1:
             raise SpecError(f"lbfgs: history = {self.history!r}; give a whole number of at least 1")
-        if not 0 <= self.tolerance < float("inf"):
-            raise SpecError(f"lbfgs: tolerance = {self.tolerance!r}; give a number of at least 0")
+        tolerance = self.tolerance
+        if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
+            raise SpecError(f"lbfgs: tolerance = {tolerance!r}; give a number of at least 0")
 
 
 def minimise(
@@ -38,8 +41,11 @@ def minimise(
     parameters: dict[str, Array],
     iterations: int,
     after: Callable[[dict[str, Array], float], bool],
-) -> dict[str, Array]:
-    """The parameters after some iterations; `after` is told about each, and may stop by returning true."""
+) -> tuple[dict[str, Array], str]:
+    """The parameters after some iterations, and why there were not more of them ("" where all were done).
+
+    `after` is told about each, and may stop by returning true.
+    """
     from scipy.optimize import OptimizeResult, minimize
 
     def split(vector: Array) -> dict[str, Array]:
@@ -56,13 +62,28 @@ def minimise(
         loss, gradients = measured(split(vector))
         return loss, joined(gradients)
 
-    kept = {"x": joined(parameters)}
+    done = 0
 
     def told(intermediate_result: OptimizeResult) -> None:
-        kept["x"] = np.array(intermediate_result.x)
-        if after(split(kept["x"]), float(intermediate_result.fun)):
+        nonlocal done
+        done += 1
+        if after(split(intermediate_result.x), float(intermediate_result.fun)):
             raise StopIteration
 
-    options = {"maxiter": iterations, "maxcor": rule.history, "gtol": rule.tolerance, "ftol": 0.0}
-    result = minimize(objective, kept["x"], jac=True, method="L-BFGS-B", options=options, callback=told)
-    return split(np.array(result.x))
+    options = {
+        "maxiter": iterations,
+        "maxfun": (SEARCHES + 1) * (iterations + 1),  # never the reason to stop
+        "maxls": SEARCHES,
+        "maxcor": rule.history,
+        "gtol": rule.tolerance,
+        "ftol": 0.0,
+    }
+    first = joined(parameters)
+    result = minimize(objective, first, jac=True, method="L-BFGS-B", options=options, callback=told)
+    return split(result.x), "" if done == iterations else _reason(result)
+
+
+def _reason(result: Any) -> str:
+    if not math.isfinite(result.fun):
+        return "the loss is not finite"
+    return "converged" if result.success else "no step makes the loss smaller"

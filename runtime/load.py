@@ -1,7 +1,7 @@
 """Source -> a loaded module of kernels, from a folder of the user's own.
 
-Loading a cached kernel is running code. The folder therefore belongs to the user alone (mode 0700, no link, checked each
-time), a file's name is the hash of its content, and that is checked before it is imported.
+Loading a cached kernel is running code. The folder therefore belongs to the user alone (mode 0700, no link, checked
+each time), a file's name is the hash of its content, and that is checked before it is imported.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ ENVIRONMENT = "CHAINRULE_CACHE"
 def cache_folder() -> Path:
     """The folder of kernels: $CHAINRULE_CACHE, else the user's cache folder; made where it is missing."""
     given = os.environ.get(ENVIRONMENT)
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = Path(given) if given else Path(base) / "chainrule"
+    base = os.environ.get("XDG_CACHE_HOME")
+    folder = Path(given) if given else (Path(base) if base else Path.home() / ".cache") / "chainrule"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return _own(folder)
@@ -40,7 +40,7 @@ def _own(folder: Path) -> Path:
         if state.st_uid != os.getuid():
             raise InternalError(f"cache folder {folder} belongs to another user; set {ENVIRONMENT} to one of your own")
         if stat.S_IMODE(state.st_mode) & 0o077:
-            os.chmod(folder, 0o700)
+            folder.chmod(0o700)
     return folder
 
 
@@ -54,7 +54,7 @@ def source_name(name: str, source: str, support: str) -> str:
 def stored(name: str, source: str, support: str) -> Path:
     """The path of the source in the cache folder, written if it is not there (or not the same)."""
     path = cache_folder() / f"{source_name(name, source, support)}.py"
-    if not path.is_file() or path.is_symlink() or path.read_text(encoding="utf-8") != source:
+    if not path.is_file() or path.is_symlink() or path.read_bytes() != source.encode():
         write_whole(path, source)
     return path
 
@@ -65,9 +65,10 @@ def write_whole(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
-        os.unlink(temporary)
+        Path(temporary).unlink()
         raise
 
 
@@ -87,9 +88,3 @@ def load(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def clear_compiled(path: Path) -> None:
-    """Delete what Numba cached for a source: a damaged entry is compiled again."""
-    for entry in (path.parent / "__pycache__").glob(f"{path.stem}*.nb*"):
-        entry.unlink(missing_ok=True)

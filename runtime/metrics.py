@@ -201,9 +201,7 @@ def _called(
     if sample_weight is None:
         return float(function(y, y_hat))
     if "sample_weight" not in inspect.signature(function).parameters:
-        raise DataError(
-            f"metric '{name}': the function has no parameter sample_weight; add it, or give no weights"
-        )
+        raise DataError(f"metric '{name}': the function has no parameter sample_weight; add it, or give no weights")
     return float(function(y, y_hat, sample_weight=sample_weight))
 
 

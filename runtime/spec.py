@@ -177,9 +177,7 @@ def schedule_from(section: Section) -> Schedule | ReduceOnPlateau | None:
         return None
     with at(section.place):
         row = Section({"name": given} if isinstance(given, str) else given, "schedule")
-        name = row.text(
-            "formula" if "formula" in row else "name", rule="give the name of a schedule, or a formula"
-        )
+        name = row.text("formula" if "formula" in row else "name", rule="give the name of a schedule, or a formula")
         numbers = row.without("name", "formula")
         if name != PLATEAU:
             return schedule(name, **numbers)
@@ -285,9 +283,7 @@ def _is_item(value: object) -> bool:
 def fitted_from(section: Section) -> Fitted:
     """What an earlier training learnt of its data."""
     section.only("inputs", "targets", "classes")
-    return Fitted(
-        scaler_from(section.table("inputs")), scaler_from(section.table("targets")), section.texts("classes")
-    )
+    return Fitted(scaler_from(section.table("inputs")), scaler_from(section.table("targets")), section.texts("classes"))
 
 
 # --- back

@@ -29,9 +29,7 @@ def read_file(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             raw = file.read(LARGEST_SPEC + 1)
         if len(raw) > LARGEST_SPEC:
-            raise SpecError(
-                f"{path}: a spec has at most {LARGEST_SPEC} bytes; put numbers into a file of data"
-            )
+            raise SpecError(f"{path}: a spec has at most {LARGEST_SPEC} bytes; put numbers into a file of data")
         given = READERS[path.suffix.lower()](raw.decode("utf-8-sig"))
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from None

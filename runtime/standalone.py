@@ -38,6 +38,9 @@ def train(parameters, x, y, sample_weight=None, epochs=20, batch_size=32, lr=Non
 
     `report(epoch, loss)` is called after every epoch.
     """
+    rate = float(KERNELS["optimiser"]["lr"] if lr is None else lr)
+    if epochs < 1 or batch_size < 1 or not 0 < rate < math.inf:
+        raise ValueError("epochs and batch_size are at least 1, and lr is a number above 0")
     given = given_arrays(MACHINE, x, y, sample_weight)
     samples = len(next(iter(given.values())))
     batch_size = min(batch_size, samples)
@@ -45,7 +48,7 @@ def train(parameters, x, y, sample_weight=None, epochs=20, batch_size=32, lr=Non
     steps = -(-samples // batch_size)
     sizes = np.full(steps, float(batch_size))
     sizes[-1] = samples - batch_size * (steps - 1)
-    rates = np.full(steps, float(KERNELS["optimiser"]["lr"] if lr is None else lr))
+    rates = np.full(steps, rate)
     losses = []
     for epoch in range(epochs):
         rng = np.random.default_rng([seed, epoch])
@@ -59,6 +62,7 @@ def train(parameters, x, y, sample_weight=None, epochs=20, batch_size=32, lr=Non
 def main(arguments=None):
     """Train on an .npz file with the arrays x and y, and write the weights to another."""
     import argparse
+    import zipfile
 
     parser = argparse.ArgumentParser(description=f"Train {KERNELS['model']} on an .npz file with the arrays x and y.")
     parser.add_argument("data", help=".npz file with the arrays x (samples, features) and y")
@@ -70,7 +74,10 @@ def main(arguments=None):
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     try:
-        with np.load(options.data, allow_pickle=False) as data:
+        archive = np.load(options.data, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError(f"{options.data}: one array without a name; give an .npz file with the arrays x and y")
+        with archive as data:
             missing = [name for name in ("x", "y") if name not in data.files]
             if missing:
                 raise ValueError(f"{options.data}: there is no array {missing[0]!r}; it has {', '.join(data.files)}")
@@ -80,10 +87,11 @@ def main(arguments=None):
             init(options.seed), x, y, weight, options.epochs, options.batch_size, options.lr, options.seed,
             options.threads, report=lambda epoch, loss: print(f"epoch {epoch}/{options.epochs}  loss {loss:.6g}"),
         )  # fmt: skip
-        np.savez(options.output, **trained)
-    except (OSError, ValueError) as error:
+        output = options.output if options.output.endswith(".npz") else f"{options.output}.npz"
+        np.savez(output, **trained)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         parser.exit(2, f"error: {error}\\n")
-    print(f"loss {losses[-1]:.6g}; weights in {options.output}")
+    print(f"loss {losses[-1]:.6g}; weights in {output}")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ It needs NumPy, Numba and SciPy only. A module of kernels imports from here, or 
 """
 
 import ctypes
-import glob
 import math
-import os
+import pathlib
 import threading
 
 import numba
@@ -89,9 +88,33 @@ def gemm(left_transposed, right_transposed, rows, columns, depth, left, left_at,
     b = left.ctypes.data + left_at * size
     c = out.ctypes.data + out_at * size
     if size == 4:
-        _sgemm(right_transposed, left_transposed, columns, rows, depth, a, right_stride, b, left_stride, c, out_stride)
+        _sgemm(
+            right_transposed,
+            left_transposed,
+            columns,
+            rows,
+            depth,
+            a,
+            right_stride,
+            b,
+            left_stride,
+            c,
+            out_stride,
+        )
     else:
-        _dgemm(right_transposed, left_transposed, columns, rows, depth, a, right_stride, b, left_stride, c, out_stride)
+        _dgemm(
+            right_transposed,
+            left_transposed,
+            columns,
+            rows,
+            depth,
+            a,
+            right_stride,
+            b,
+            left_stride,
+            c,
+            out_stride,
+        )
 
 
 # ---- arrays behind addresses: no reference counts inside the parallel loops
@@ -173,7 +196,7 @@ def _call(typing_context, address, task, worker, table):
     parallel=True, cache=True, nogil=True, error_model="numpy",
 )  # fmt: skip
 def run_steps(first_step, last_step, addresses, sample_blocks, tasks, table, total, batch, threads, key):
-    """Run all phases of some steps; step s has the samples batch*s ... of the order. Blocks are the same for any threads.
+    """Run all phases of some steps; step s has the samples batch*s ... of the order.
 
     table[0] samples of this step, [1] where they begin, [2] number of the step, [4] key of its random numbers
     """
@@ -209,11 +232,15 @@ class _Blas:
     def __init__(self):
         import scipy
 
-        folder = os.path.dirname(os.path.dirname(scipy.__file__))
+        folder = pathlib.Path(scipy.__file__).parent.parent / "scipy.libs"
         self.get = self.set = None
-        for path in glob.glob(os.path.join(folder, "scipy.libs", "*openblas*")):
-            library = ctypes.CDLL(path)
-            for name in ("scipy_openblas_{}_num_threads", "scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads"):
+        for path in folder.glob("*openblas*"):
+            library = ctypes.CDLL(str(path))
+            for name in (
+                "scipy_openblas_{}_num_threads",
+                "scipy_openblas_{}_num_threads64_",
+                "openblas_{}_num_threads",
+            ):
                 if self.set is None and hasattr(library, name.format("set")):
                     self.set = getattr(library, name.format("set"))
                     self.get = getattr(library, name.format("get"))
@@ -231,6 +258,23 @@ class _Blas:
 _blas = _Blas()
 
 
+def compiled_phase(function, cache=True):
+    """A phase as machine code; what a damaged cache holds of it is deleted and made anew."""
+    options = {"fastmath": FAST, "error_model": "numpy"}
+    if not cache:
+        return cfunc(PHASE, **options)(function)
+    try:
+        return cfunc(PHASE, cache=True, **options)(function)
+    except Exception:  # noqa: BLE001  a damaged cache raises nearly anything; what is really wrong is raised again
+        path = pathlib.Path(function.__code__.co_filename)
+        for entry in (path.parent / "__pycache__").glob(f"{path.stem}.*.nb*"):
+            entry.unlink(missing_ok=True)
+        try:
+            return cfunc(PHASE, cache=True, **options)(function)
+        except RuntimeError:  # no folder to cache in
+            return cfunc(PHASE, **options)(function)
+
+
 class Machine:
     """Kernels, compiled when they are first needed, and run on arrays given by name.
 
@@ -246,10 +290,7 @@ class Machine:
         """Addresses, sample blocks and numbers of tasks of a routine's phases."""
         if routine not in self._compiled:
             phases = self.kernels["routines"][routine]
-            compiled = [
-                cfunc(PHASE, cache=self.cache, fastmath=FAST, error_model="numpy")(self.functions[p["function"]])
-                for p in phases
-            ]
+            compiled = [compiled_phase(self.functions[p["function"]], self.cache) for p in phases]
             most = max([len(p["sample_blocks"]) for p in phases] + [1])
             blocks = np.zeros((len(phases), most), np.int64)
             for k, p in enumerate(phases):
@@ -453,7 +494,13 @@ class Training:
         steps = -(-len(order) // self.batch)
         last = steps if last is None else last
         losses = np.zeros(steps)
-        arrays = {**self.batch_arrays, **self.parameters, **self.states, "@scalars": self.scalars, "@rates": rates}
+        arrays = {
+            **self.batch_arrays,
+            **self.parameters,
+            **self.states,
+            "@scalars": self.scalars,
+            "@rates": rates,
+        }
         arrays |= {"@order": order, "@losses": losses} | {f"@{name}": a for name, a in given.items()}
         table = self.machine.table("train", arrays, gathering=True)
         scratch = self.machine.kernels["slots"]["@scratch"]

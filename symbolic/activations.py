@@ -1,4 +1,4 @@
-"""Activations: one row each, the formula is the definition. `z` is what the layer computed, the row says what it becomes.
+"""Activations: one row each, the formula is the definition: what becomes of `z`, which the layer computed.
 
 A row may hold `unit_sum` and `unit_max` (softmax), and symbols of its own: trainable parameters and constants.
 Slopes at kinks are those that follow from the formula as written: see docs/decisions/0002-slopes-at-kinks.md.

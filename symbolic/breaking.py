@@ -47,9 +47,7 @@ def estimated_width(math: Math) -> float:
     w = estimated_width
     match math:
         case Name():
-            base = (
-                1.3 if len(math.base) != 1 and math.base.isalpha() and len(math.base) < 8 else len(math.base)
-            )
+            base = 1.3 if len(math.base) != 1 and math.base.isalpha() and len(math.base) < 8 else len(math.base)
             label = sum(map(len, math.label)) + 1.2 if math.label else 0
             return max(base, len(math.base) * 0.95) + 0.72 * max(
                 label + math.transposed, w(math.sub) if math.sub else 0
@@ -105,9 +103,7 @@ def filled(pieces: Sequence[Piece], first: float, later: float) -> list[list[Pie
         if not places:  # nothing fits: the first place behind it, or the rest in one line
             places = [next((k for k in range(max(1, fits), len(rest)) if rest[k].may_break), len(rest))]
         filled_to = [sum(p.width for p in rest[:k]) for k in places]
-        late = [k for k, so_far in zip(places, filled_to, strict=True) if so_far >= 0.45 * room] or places[
-            -1:
-        ]
+        late = [k for k, so_far in zip(places, filled_to, strict=True) if so_far >= 0.45 * room] or places[-1:]
         cut = min(late, key=lambda k: (rest[k].depth if k < len(rest) else 0, -k))
         lines.append(rest[:cut])
         rest, room = rest[cut:], later
@@ -177,9 +173,7 @@ def _pieces(math: Math, depth: int, enough: float, width: Width) -> Iterator[Pie
                 if k:
                     yield piece(Sign(";"))
                 yield from inside(value)
-                yield piece(
-                    Word("if" if condition is not None else "otherwise"), may_break=True, at=depth + 1
-                )
+                yield piece(Word("if" if condition is not None else "otherwise"), may_break=True, at=depth + 1)
                 if condition is not None:
                     yield from inside(condition)
             yield piece(Sign(">}"))

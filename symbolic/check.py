@@ -26,12 +26,17 @@ def check(program: Program, *, normal: bool = True) -> Program:
 
     Rules: a name is assigned once and not also given; everything read is given or assigned before; a read has as many
     indices as its tensor; every index is bound, by the left side or by a contraction; the same index has one extent;
-    functions from the language only; all outputs exist. In normal form (`normalise`) besides: at most one contraction an
-    equation, over one index if it is a maximum.
+    functions from the language only; all outputs exist. In normal form (`normalise`) besides: at most one contraction
+    an equation, over one index if it is a maximum.
     """
     known: dict[str, Tensor] = {}
     for tensor in program.tensors:
-        _require(tensor.name not in known, tensor.name, f"'{tensor.name}' is declared twice", "give it another name")
+        _require(
+            tensor.name not in known,
+            tensor.name,
+            f"'{tensor.name}' is declared twice",
+            "give it another name",
+        )
         known[tensor.name] = tensor
     for equation in program.equations:
         place = f"equation of '{equation.name}'"
@@ -51,10 +56,20 @@ def _require(condition: bool, place: str, problem: str, advice: str) -> None:
 
 def _check_expression(equation: Equation, known: dict[str, Tensor], place: str, normal: bool) -> None:
     names = [i.name for i in equation.indices]
-    _require(len(set(names)) == len(names), place, f"an index stands twice in [{','.join(names)}]", "name each once")
+    _require(
+        len(set(names)) == len(names),
+        place,
+        f"an index stands twice in [{','.join(names)}]",
+        "name each once",
+    )
     if normal:
         found = [e for e in sp.preorder_traversal(equation.expr) if isinstance(e, CONTRACTIONS)]
-        _require(len(found) <= 1, place, f"{len(found)} sums or maxima in one equation", "give each its own equation")
+        _require(
+            len(found) <= 1,
+            place,
+            f"{len(found)} sums or maxima in one equation",
+            "give each its own equation",
+        )
         flat = all(len(e.limits) == 1 or isinstance(e, sp.Sum) for e in found)
         _require(flat, place, "a maximum over several indices", "take one index after the other")
     _check_nodes(equation.expr, {i.symbol: i.extent for i in equation.indices}, known, place)

@@ -95,7 +95,11 @@ def _piecewise(expr: sp.Piecewise) -> list[Term]:
         return _indicators(branches)
     keys = dict.fromkeys(t.deltas for ts, _ in branches for t in ts)
     return [
-        Term(key, (), sp.Piecewise(*((sp.Add(*(t.coefficient for t in ts if t.deltas == key)), c) for ts, c in branches)))
+        Term(
+            key,
+            (),
+            sp.Piecewise(*((sp.Add(*(t.coefficient for t in ts if t.deltas == key)), c) for ts, c in branches)),
+        )
         for key in keys
     ]
 
@@ -178,7 +182,8 @@ def _assembled(
         body = sp.Piecewise((body, condition), (0, True))
     if not bound or body == 0:
         return body
-    inside, outside = [], []
+    inside: list[sp.Expr] = []
+    outside: list[sp.Expr] = []
     factors = sp.Mul.make_args(body)
     for factor in factors:
         (inside if factor.free_symbols & set(bound) else outside).append(factor)

@@ -140,7 +140,8 @@ def _contributions(
         slope = sp.diff(expr, at)
         extents = {column[i.symbol]: i.extent for i in tensor.indices}
         parts = [
-            contract(Term(t.deltas, rows + t.bound, upstream * t.coefficient), extents, program.sizes) for t in terms(slope)
+            contract(Term(t.deltas, rows + t.bound, upstream * t.coefficient), extents, program.sizes)
+            for t in terms(slope)
         ]
         back = {new: old for old, new in column.items()}
         for part in parts:
@@ -152,7 +153,7 @@ def _smooth(equation: Equation, positions: Mapping[str, sp.Expr]) -> sp.Expr:
     """The right side with a maximum taken at its position, and piecewise constant functions held fixed."""
     expr = equation.expr
     maximum = equation.contraction
-    if equation.name in positions:
+    if maximum is not None and equation.name in positions:
         expr = expr.xreplace({maximum: maximum.function.xreplace({maximum.limits[0][0]: positions[equation.name]})})
     return expr.replace(lambda e: isinstance(e, PIECEWISE_CONSTANT), _Held)
 
@@ -185,9 +186,7 @@ def readable(expr: sp.Expr, indices: tuple[Index, ...]) -> sp.Expr:
     return expr.xreplace(renaming)
 
 
-def _adjoint_equations(
-    tensor: Tensor, name: str, parts: list[tuple[sp.Expr, str]], taken: set[str]
-) -> list[Equation]:
+def _adjoint_equations(tensor: Tensor, name: str, parts: list[tuple[sp.Expr, str]], taken: set[str]) -> list[Equation]:
     """The sum of all contributions; where several hold a contraction, each gets an equation of its own."""
     if not parts:
         return [Equation(name, tensor.indices, sp.Integer(0), f"the loss does not depend on {tensor.name}")]
@@ -203,7 +202,10 @@ def _adjoint_equations(
             total.append(equations[-1].element)
         else:
             total.append(part)
-    return [*equations, Equation(name, tensor.indices, sp.Add(*total), f"sum of the chain rule through {through}")]
+    return [
+        *equations,
+        Equation(name, tensor.indices, sp.Add(*total), f"sum of the chain rule through {through}"),
+    ]
 
 
 def _affine(expr: sp.Expr) -> bool:

@@ -109,9 +109,7 @@ class Names:
         return {*self.symbols, *self.tensors, *self.extents, *CONSTANTS}
 
 
-def parse_formula(
-    text: str, symbols: Mapping[str, sp.Expr], place: str = "formula", *, units: bool = False
-) -> sp.Expr:
+def parse_formula(text: str, symbols: Mapping[str, sp.Expr], place: str = "formula", *, units: bool = False) -> sp.Expr:
     """A formula in the given symbols.
 
     >>> z = sp.Symbol("z", real=True)
@@ -295,8 +293,10 @@ class _Reader:
     def real(self, result: Any) -> sp.Expr:
         """A number that a double can hold."""
         if result.is_number and not abs(_double(result)) < math.inf:
-            raise self.wrong("a constant has no finite real value", "; stay below 1e308, and take roots of numbers above 0")
-        return result  # type: ignore[no-any-return]
+            raise self.wrong(
+                "a constant has no finite real value", "; stay below 1e308, and take roots of numbers above 0"
+            )
+        return result
 
     def _power(self, base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
         if exponent.is_number and abs(float(exponent)) > LARGEST_EXPONENT:

@@ -70,9 +70,7 @@ class Initialiser:
     @cached_property
     def bound(self) -> sp.Expr:
         """The scale with numbers for the hyperparameters."""
-        return self.scale.xreplace(
-            {sp.Symbol(k, real=True): exact(v) for k, v in self.hyperparameters.items()}
-        )
+        return self.scale.xreplace({sp.Symbol(k, real=True): exact(v) for k, v in self.hyperparameters.items()})
 
     def scale_of(self, fan_in: int, fan_out: int) -> float:
         """The scale for a parameter; SpecError where it is not finite, or negative without a meaning."""
@@ -143,9 +141,7 @@ def initialiser(
         if name not in INITIALISERS:
             raise SpecError(f"{place} is not known. {nearest(name, INITIALISERS)}")
         row = INITIALISERS[name]
-        return replace(
-            row, hyperparameters=checked_values(row.hyperparameters, hyperparameters, RANGES, place)
-        )
+        return replace(row, hyperparameters=checked_values(row.hyperparameters, hyperparameters, RANGES, place))
     if distribution not in set(Distribution):
         known = nearest(str(distribution), Distribution)
         raise SpecError(f"initialiser: the distribution '{distribution}' is not known. {known}")

@@ -80,8 +80,7 @@ def evaluate(expr: sp.Basic, integers: Mapping[sp.Symbol, int], values: Mapping[
     if isinstance(expr, sp.Symbol):
         return integers[expr]
     if isinstance(expr, sp.Rational):
-        one = expr.p if expr.q == 1 else arithmetic_number(arithmetic, expr.p) / expr.q
-        return one
+        return expr.p if expr.q == 1 else arithmetic_number(arithmetic, expr.p) / expr.q
     if isinstance(expr, sp.Number | sp.NumberSymbol):
         return arithmetic_number(arithmetic, expr)
     if isinstance(expr, sp.Add):
@@ -91,14 +90,16 @@ def evaluate(expr: sp.Basic, integers: Mapping[sp.Symbol, int], values: Mapping[
     if isinstance(expr, sp.Pow):
         return _power(value(expr.base), expr.exp, value, arithmetic)
     if isinstance(expr, sp.Piecewise):
-        return next((value(e) for e, condition in expr.args if truth(condition, value)), arithmetic_number(arithmetic, "nan"))
+        return next(
+            (value(e) for e, condition in expr.args if truth(condition, value)),
+            arithmetic_number(arithmetic, "nan"),
+        )
     if isinstance(expr, sp.Sum):
         return sum(over(expr))
     if isinstance(expr, MaxOver):
-        return max(over(expr))
+        return _largest(over(expr))[0]
     if isinstance(expr, ArgMaxOver):
-        items = over(expr)
-        return items.index(max(items))
+        return _largest(over(expr))[1]
     if isinstance(expr, sp.KroneckerDelta):
         return int(value(expr.args[0]) == value(expr.args[1]))
     if isinstance(expr, sp.Abs):
@@ -125,6 +126,15 @@ def arithmetic_number(arithmetic: Any, number: object) -> Any:
     if isinstance(number, sp.Basic):
         number = number.evalf(arithmetic.mp.dps + 5)
     return arithmetic.mpf(str(number))
+
+
+def _largest(items: list[Any]) -> tuple[Any, int]:
+    """The largest item and the first position where it stands; NaN is larger than any number."""
+    best = 0
+    for position, item in enumerate(items):
+        if item > items[best] or (item != item and items[best] == items[best]):
+            best = position
+    return items[best], best
 
 
 def _power(base: Any, exponent: sp.Expr, value: Any, arithmetic: Any) -> Any:

@@ -126,9 +126,7 @@ def _letters(base: str) -> str:
 def _name(name: Name) -> str:
     base = rf"\hat {_letters(name.base)}" if name.hat else _letters(name.base)
     sub = f"_{{{notation_latex(name.sub)}}}" if name.sub is not None else ""
-    label = [
-        f"({escaped(part)})" if len(part) < 3 else rf"\,\mathrm{{{escaped(part)}}}" for part in name.label
-    ]
+    label = [f"({escaped(part)})" if len(part) < 3 else rf"\,\mathrm{{{escaped(part)}}}" for part in name.label]
     above = "'" * name.prime
     raised = "".join([*label, r"\mathsf{T}" if name.transposed else ""])
     if above and raised:

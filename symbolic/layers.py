@@ -1,7 +1,7 @@
 """Layers say what they compute, as equations; nothing here knows a derivative.
 
-Every layer is a frozen value with one method, `equations(site)`: `site` holds the tensor that comes in and the names that
-the layer may use, the result the new parameters, equations and the tensor that goes out.
+Every layer is a frozen value with one method, `equations(site)`: `site` holds the tensor that comes in and the names
+that the layer may use, the result the new parameters, equations and the tensor that goes out.
 """
 
 from __future__ import annotations
@@ -69,10 +69,16 @@ def labelled(name: str, label: str) -> str:
     return f"{name}_{label}" if name[-1:].isdigit() else f"{name}{label}"
 
 
-def activated(given: Activation, before: sp.Expr, indices: tuple[Index, ...], name: str, label: str, rule: str) -> Piece:
+def activated(
+    given: Activation, before: sp.Expr, indices: tuple[Index, ...], name: str, label: str, rule: str
+) -> Piece:
     """The equation of an activation, applied to the expression `before`."""
     own = {
-        s: Tensor(labelled(f"{s}_" if s in OF_A_DENSE_LAYER else s, label), indices[1:] if given.per_unit else (), Role.PARAMETER)
+        s: Tensor(
+            labelled(f"{s}_" if s in OF_A_DENSE_LAYER else s, label),
+            indices[1:] if given.per_unit else (),
+            Role.PARAMETER,
+        )
         for s in given.parameters
     }
     symbols = {sp.Symbol(s, real=True): t.element for s, t in own.items()}
@@ -100,7 +106,7 @@ def over_units(expr: sp.Expr, indices: tuple[Index, ...]) -> sp.Expr:
             return node.xreplace({own.symbol: symbol})
         return node.func(*(visit(a, symbol, taken) for a in node.args))
 
-    return visit(expr, own.symbol, frozenset(i.name for i in indices))  # type: ignore[return-value]
+    return visit(expr, own.symbol, frozenset(i.name for i in indices))
 
 
 @dataclass(frozen=True)
@@ -144,16 +150,28 @@ class Dense:
         tensors = (W, b) if self.bias else (W,)
         rule = f"layer {site.number}, dense"
         z = Equation(f"z{label}", (SAMPLE_INDEX, unit), total + (b.element if self.bias else 0), rule)
-        a = activated(self.activation, z.element, z.indices, site.name, label, f"layer {site.number}, {self.activation.name}")
+        a = activated(
+            self.activation,
+            z.element,
+            z.indices,
+            site.name,
+            label,
+            f"layer {site.number}, {self.activation.name}",
+        )
         equations: tuple[Equation, ...] = (z, *a.equations)
         if self.activation.name == "identity":  # z is what goes out
-            equations, a = (replace(z, name=site.name),), replace(a, outgoing=replace(z, name=site.name).tensor)
+            equations, a = (
+                (replace(z, name=site.name),),
+                replace(a, outgoing=replace(z, name=site.name).tensor),
+            )
         return Piece(
             a.outgoing,
             equations,
             (*tensors, *a.tensors),
             {size: self.units},
-            {W.name: self.initialiser, b.name: "zeros", **a.initial} if self.bias else {W.name: self.initialiser, **a.initial},
+            {W.name: self.initialiser, b.name: "zeros", **a.initial}
+            if self.bias
+            else {W.name: self.initialiser, **a.initial},
             {W.name: (sp.prod([f.extent for f in features]), size)},
         )
 
@@ -250,8 +268,8 @@ class Equations:
             "incoming": None if incoming is None else tuple(incoming),
             "constants": MappingProxyType(dict(constants or {})),
         }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        for field_name, given in values.items():
+            object.__setattr__(self, field_name, given)
         for name, size in self.indices_.items():
             checked_size(size, f"index '{checked_name(name, place)}'", place)
         for name in (*self.parameters, *self.constants):
@@ -302,7 +320,13 @@ class Equations:
             made.append(Equation(target, tuple(_known(i, indices, line) for i in where), expr, rule, kind))
             _check_bound(made[-1], line)
             tensors[name] = made[-1].tensor
-        return Piece(self._result(tensors, place), tuple(made), tuple(own.values()), sizes, *self._initial(own, indices))
+        return Piece(
+            self._result(tensors, place),
+            tuple(made),
+            tuple(own.values()),
+            sizes,
+            *self._initial(own, indices),
+        )
 
     def _indices(self, site: Site, place: str) -> tuple[dict[str, Index], dict[sp.Symbol, int]]:
         features = site.incoming.indices[1:]
@@ -351,7 +375,9 @@ def _reader(tensor: Tensor, name: str, place: str) -> Any:
     def read(where: tuple[sp.Expr, ...]) -> sp.Expr:
         if len(where) != len(tensor.indices):
             wanted = ",".join(i.name for i in tensor.indices)
-            raise SpecError(f"{place}: '{name}' has {len(where)} indices here; it has {len(tensor.indices)}: {name}[{wanted}]")
+            raise SpecError(
+                f"{place}: '{name}' has {len(where)} indices here; it has {len(tensor.indices)}: {name}[{wanted}]"
+            )
         return element(tensor.name, where, tensor.kind)
 
     return read

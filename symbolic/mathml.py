@@ -77,9 +77,7 @@ def notation_mathml(math: Math) -> str:
             return row(map(t, math.parts))
         case Call():
             arguments = [p for a in math.arguments for p in (operator(","), t(a))][1:]
-            return row(
-                (t(math.function), operator(APPLY), _between("(", row(arguments), is_tall(math.arguments)))
-            )
+            return row((t(math.function), operator(APPLY), _between("(", row(arguments), is_tall(math.arguments))))
         case Group():
             return _between(math.bracket, t(math.body), is_tall((math.body,)))
         case Power():

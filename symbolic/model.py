@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sympy as sp
 
@@ -13,7 +13,7 @@ from .activations import Activation
 from .check import check
 from .errors import SpecError, nearest
 from .language import SAMPLE_INDEX, SAMPLES, Equation, Index, Kind, Program, Role, Tensor, extent, index
-from .layers import Activate, Dense, Dropout, Equations, Layer, Piece, Site, checked_size
+from .layers import Activate, Dropout, Layer, Piece, Site, checked_size
 from .losses import Loss
 from .losses import loss as as_loss
 from .penalties import Penalty, W
@@ -76,10 +76,8 @@ class Model:
         tokens: int | None = None,
         name: str = "model",
     ) -> None:
-        if not isinstance(inputs, int) and (isinstance(inputs, str) or not isinstance(inputs, Iterable)):
-            raise SpecError(f"model: inputs = {inputs!r}; give the number of features of a sample, or their shape")
-        if isinstance(layers, str) or not isinstance(layers, Iterable):
-            raise SpecError(f"model: layers = {layers!r}; give a list of layers")
+        for what, given in (("inputs", inputs), ("layers", layers)):
+            check_listed(given, what)
         shape = (inputs,) if isinstance(inputs, int) else tuple(inputs)
         for size in shape:
             checked_size(size, "inputs", "model")
@@ -88,7 +86,9 @@ class Model:
         made = tuple(Activate(layer) if isinstance(layer, Activation) else layer for layer in layers)
         for number, layer in enumerate(made, start=1):
             if isinstance(layer, type) or not hasattr(layer, "equations"):
-                raise SpecError(f"layer {number}: {layer!r} is not a layer; use Dense, Activation, Dropout or Equations")
+                raise SpecError(
+                    f"layer {number}: {layer!r} is not a layer; use Dense, Activation, Dropout or Equations"
+                )
         if not made:
             raise SpecError("model: there is no layer; give at least one")
         penalties = tuple(Penalty(p) if isinstance(p, str) else p for p in penalties)
@@ -136,7 +136,7 @@ def expand(model: Model, variant: Variant) -> Program:
     body = layer_pieces(model, variant)
     tensors = [input_tensor(model), *(t for p in body for t in p.tensors)]
     equations = [e for p in body for e in p.equations]
-    sizes = {s: size for s, size in zip(input_extents(model), model.inputs, strict=True)}
+    sizes = dict(zip(input_extents(model), model.inputs, strict=True))
     for piece in body:
         sizes.update(piece.sizes)
     y_hat = body[-1].outgoing
@@ -183,6 +183,13 @@ def _outgoing_name(layer: Layer, label: str, number: int) -> str:
     return f"layer{number}"  # an activation or a dropout of its own
 
 
+def check_listed(given: object, what: str) -> None:
+    """Inputs are a number or a list of them, layers a list."""
+    if isinstance(given, str) or not (hasattr(given, "__iter__") or (what == "inputs" and isinstance(given, int))):
+        wanted = "the number of features of a sample, or their shape" if what == "inputs" else "a list of layers"
+        raise SpecError(f"model: {what} = {given!r}; give {wanted}")
+
+
 def _check_output(model: Model) -> None:
     last = model.layers[-1]
     made = getattr(last, "activation", None)
@@ -203,7 +210,9 @@ def loss_equations(
     *front, last = y_hat.indices
     outputs = int(last.extent.xreplace({k: sp.Integer(v) for k, v in sizes.items()}))
     if outputs % heads:
-        raise SpecError(f"model: loss '{loss.name}' needs {heads} outputs a target; {outputs} is not a multiple of {heads}")
+        raise SpecError(
+            f"model: loss '{loss.name}' needs {heads} outputs a target; {outputs} is not a multiple of {heads}"
+        )
     one = last.extent
     if heads > 1:
         one = extent("T")
@@ -226,7 +235,10 @@ def loss_equations(
     sample = Equation("l", (SAMPLE_INDEX,), total, f"loss of a sample, {loss.name}")
     limits = SAMPLE_INDEX.limits
     if not variant.weighted:
-        return [y], [sample, Equation(LOSS, (), sp.Sum(sample.element, limits) / SAMPLES, "mean over the samples")]
+        return [y], [
+            sample,
+            Equation(LOSS, (), sp.Sum(sample.element, limits) / SAMPLES, "mean over the samples"),
+        ]
     w = Tensor("w", (SAMPLE_INDEX,), Role.WEIGHT)
     weight = Equation("w_sum", (), sp.Sum(w.element, limits), "total weight of the samples")
     scale = Equation("w_scale", (), sp.Piecewise((1 / weight.element, weight.element > 0), (0, True)), "weighted mean")
@@ -263,7 +275,11 @@ def penalty_equations(model: Model, parameters: list[Tensor]) -> list[Equation]:
     for number, penalty in enumerate(model.penalties, start=1):
         for tensor in chosen(penalty, parameters):
             body = penalty.expr.xreplace({W: tensor.element})
-            name = f"{penalty.name}_{tensor.name}" if len(model.penalties) == 1 else f"{penalty.name}{number}_{tensor.name}"
+            name = (
+                f"{penalty.name}_{tensor.name}"
+                if len(model.penalties) == 1
+                else f"{penalty.name}{number}_{tensor.name}"
+            )
             expr = sp.Sum(body, *(i.limits for i in tensor.indices)) if tensor.indices else body
             made.append(Equation(f"P_{name}", (), expr, f"penalty {penalty.name} on {tensor.name}"))
     return made

@@ -77,7 +77,10 @@ def _split(equation: Equation, taken: set[str]) -> list[Equation]:
         return expr.func(*(visit(a, inside, top=False) for a in expr.args))
 
     expr = visit(_fresh_bounds(equation), extents, top=True)
-    return [*before, Equation(equation.name, equation.indices, expr, equation.rule, equation.kind, equation.constant)]
+    return [
+        *before,
+        Equation(equation.name, equation.indices, expr, equation.rule, equation.kind, equation.constant),
+    ]
 
 
 def _visit_sum(expr: sp.Add, inside: dict[sp.Symbol, Index], visit) -> sp.Expr:  # type: ignore[no-untyped-def]
@@ -119,7 +122,7 @@ def _fresh_bounds(equation: Equation) -> sp.Expr:
             return expr.func(body, *limits)
         return expr.func(*(visit(a) for a in expr.args))
 
-    return visit(equation.expr)  # type: ignore[return-value]
+    return visit(equation.expr)
 
 
 def _other_name(symbol: sp.Symbol, taken: Iterable[sp.Symbol]) -> sp.Symbol:

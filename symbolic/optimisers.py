@@ -252,9 +252,7 @@ def _read_updates(
         names.append(name)
     for state in states:
         if state not in updates and state != "w":
-            raise SpecError(
-                f"{place}: '{state}' is never assigned; give its formula. {nearest(state, updates)}"
-            )
+            raise SpecError(f"{place}: '{state}' is never assigned; give its formula. {nearest(state, updates)}")
     return tuple(lines)
 
 
@@ -484,9 +482,7 @@ def _constructor(called: str, name: str) -> Callable[..., Optimiser]:
     row = OPTIMISERS[name]
     equations = "\n".join(f"        {line}" for line in row.equations())
     width = max(len(h) for h in row.hyperparameters) + 2
-    ranges = "\n".join(
-        f"    {h:<{width}}{RANGES[h].words}, default {v:g}" for h, v in row.hyperparameters.items()
-    )
+    ranges = "\n".join(f"    {h:<{width}}{RANGES[h].words}, default {v:g}" for h, v in row.hyperparameters.items())
     doc = f"""The optimiser `{name}`.
 
 {equations}

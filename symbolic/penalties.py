@@ -78,7 +78,8 @@ PENALTIES: Final[dict[str, Penalty]] = {}
 PENALTIES.update({
     "l1":          Penalty("l1", "strength*abs(w)", {"strength": 1e-4}),
     "l2":          Penalty("l2", "strength*w**2/2", {"strength": 1e-4}),
-    "elastic_net": Penalty("elastic_net", "strength*(ratio*abs(w) + (1 - ratio)*w**2/2)", {"strength": 1e-4, "ratio": 0.5}),
+    "elastic_net": Penalty("elastic_net", "strength*(ratio*abs(w) + (1 - ratio)*w**2/2)",
+                           {"strength": 1e-4, "ratio": 0.5}),
 })  # fmt: skip
 
 

@@ -45,9 +45,7 @@ def notation_text(math: Math) -> str:
         case Sign():
             return math.text
         case Row():
-            return re.sub(
-                r" ,|(?<=[,(]) ", lambda m: m[0].strip(), " ".join(filter(None, map(t, math.parts)))
-            )
+            return re.sub(r" ,|(?<=[,(]) ", lambda m: m[0].strip(), " ".join(filter(None, map(t, math.parts))))
         case Call():
             return f"{t(math.function)}({', '.join(map(t, math.arguments))})"
         case Group():
@@ -61,13 +59,9 @@ def notation_text(math: Math) -> str:
             return f"sqrt({t(math.body)})"
         case Fraction():
             top = f"({t(math.top)})" if isinstance(math.top, Total | Over) else t(math.top)
-            return (
-                f"{top}/{t(math.bottom)}" if isinstance(math.bottom, TIGHT) else f"{top}/({t(math.bottom)})"
-            )
+            return f"{top}/{t(math.bottom)}" if isinstance(math.bottom, TIGHT) else f"{top}/({t(math.bottom)})"
         case Partial():
-            top, bottom = (
-                t(p) if isinstance(p, Name | Call) else f"({t(p)})" for p in (math.top, math.bottom)
-            )
+            top, bottom = (t(p) if isinstance(p, Name | Call) else f"({t(p)})" for p in (math.top, math.bottom))
             return f"d{top}/d{bottom}"
         case Product():
             factors = [f"({t(f)})" if isinstance(f, Fraction) else t(f) for f in math.factors]

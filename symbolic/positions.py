@@ -90,7 +90,9 @@ def _undecided(position: sp.Expr, extent: sp.Expr, bound: Mapping[sp.Symbol, sp.
     """Where extents are not bound to numbers yet: a plain index of another extent is wrong, the rest is left open."""
     if position in bound:
         return False
-    open_sizes = (extent.free_symbols | {s for e in bound.values() for s in e.free_symbols}) - {SAMPLES} - set(program.sizes)
+    open_sizes = (
+        (extent.free_symbols | {s for e in bound.values() for s in e.free_symbols}) - {SAMPLES} - set(program.sizes)
+    )
     return bool(open_sizes)
 
 
@@ -133,7 +135,11 @@ def _found_range(read: sp.Expr, program: Program) -> Range | None:
 def _implied(quantity: sp.Expr, conditions: list[sp.Basic]) -> bool:
     """Whether conditions say that an integer quantity is at least 0: one of them is f >= 0 with quantity - f >= 0."""
     for condition in conditions:
-        if isinstance(condition, sp.core.relational.Relational) and condition.lhs.is_integer and condition.rhs.is_integer:
+        if (
+            isinstance(condition, sp.core.relational.Relational)
+            and condition.lhs.is_integer
+            and condition.rhs.is_integer
+        ):
             f = {
                 ">=": condition.lhs - condition.rhs,
                 ">": condition.lhs - condition.rhs - 1,

@@ -91,7 +91,11 @@ def tiny_sizes(program: Program) -> dict[sp.Symbol, int]:
                 tensor = program.by_name[name_of(node)]
                 for position, index in zip(node.indices, tensor.indices, strict=True):
                     if position not in bound:
-                        fixed |= _sizes_in(program, index.extent, *(bound.get(s, sp.Integer(1)) for s in position.free_symbols))
+                        fixed |= _sizes_in(
+                            program,
+                            index.extent,
+                            *(bound.get(s, sp.Integer(1)) for s in position.free_symbols),
+                        )
             elif isinstance(node, sp.core.relational.Relational | sp.KroneckerDelta):
                 fixed |= _sizes_in(program, *(bound.get(s, sp.Integer(1)) for s in node.free_symbols))
     distinct = sorted(set(program.sizes.values()))
@@ -156,7 +160,10 @@ class _Brute:
         ranges = [range(int(i.extent.xreplace(_integers(self.sizes)))) for i in equation.indices]
         for position in itertools.product(*ranges):
             at = {i.symbol: sp.Integer(k) for i, k in zip(equation.indices, position, strict=True)}
-            yield self.entry(equation.name, position), self._scalar(equation.expr.xreplace({**_integers(self.sizes), **at}))
+            yield (
+                self.entry(equation.name, position),
+                self._scalar(equation.expr.xreplace({**_integers(self.sizes), **at})),
+            )
 
     def _scalar(self, expr: sp.Basic) -> sp.Basic:
         """The expression with all contractions written out and every element as the symbol of its entry."""
@@ -223,7 +230,7 @@ class _Brute:
 
     def _number(self, expr: sp.Expr) -> Any:
         """A scalar expression at the point."""
-        at = {s.name: {(): self._value(s)} for s in expr.free_symbols}
+        at: dict[str, dict[tuple[int, ...], Any]] = {s.name: {(): self._value(s)} for s in expr.free_symbols}
         return evaluate(expr, {}, at, mpmath)
 
     def _value(self, entry: sp.Symbol) -> Any:

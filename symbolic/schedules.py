@@ -73,9 +73,7 @@ class Schedule:
     @cached_property
     def bound(self) -> sp.Expr:
         """The formula with numbers for the hyperparameters, in lr, t, T, e, E; without the warm-up."""
-        return self.formula.xreplace(
-            {sp.Symbol(k, real=True): exact(v) for k, v in self.hyperparameters.items()}
-        )
+        return self.formula.xreplace({sp.Symbol(k, real=True): exact(v) for k, v in self.hyperparameters.items()})
 
     def rate(self, lr: float, t: int, T: int = 1, e: int = 0, E: int = 1) -> float:
         """The learning rate of step t (from 0, of T) in epoch e (from 0, of E), for the base rate lr.
@@ -280,9 +278,7 @@ class ReduceOnPlateau:
 
 def _constructor(called: str, name: str) -> Callable[..., Schedule]:
     row = SCHEDULES[name]
-    listed = "".join(
-        f"    {h:<18}{RANGES.get(h, ANY).words}, default {v:g}\n" for h, v in row.hyperparameters.items()
-    )
+    listed = "".join(f"    {h:<18}{RANGES.get(h, ANY).words}, default {v:g}\n" for h, v in row.hyperparameters.items())
     doc = f"""The schedule `{name}`.
 
         rate = {expression_text(row.formula)}

@@ -43,7 +43,7 @@ class Section:
     >>> layer.whole("activation")
     Traceback (most recent call last):
     chainrule.symbolic.errors.SpecError: net.toml: layer 1: activation = 'relu'; give a whole number of at least 1
-    """  # noqa: E501  an expected message stands on one line
+    """
 
     values: Mapping[str, Any]
     place: str
@@ -117,13 +117,9 @@ class Section:
             raise SpecError(f"{self.place}: {key} {value!r} is not known. {nearest(value, known)}")
         return value
 
-    def texts(
-        self, key: str, default: tuple[str, ...] = (), rule: str = "give a list of names"
-    ) -> tuple[str, ...]:
+    def texts(self, key: str, default: tuple[str, ...] = (), rule: str = "give a list of names") -> tuple[str, ...]:
         def read(value: object) -> tuple[str, ...] | None:
-            return (
-                tuple(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else None
-            )
+            return tuple(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else None
 
         return self.read(key, default, read, rule)
 

@@ -80,8 +80,7 @@ def _layers(spec: Section) -> tuple[Layer, ...]:
     rule = "give at least one layer, under [[layer]] with two brackets"
     given = spec.read("layer", REQUIRED, lambda v: v if isinstance(v, list) and v else None, rule)
     return tuple(
-        layer_from(Section(values, f"{spec.place}: layer {number}"))
-        for number, values in enumerate(given, start=1)
+        layer_from(Section(values, f"{spec.place}: layer {number}")) for number, values in enumerate(given, start=1)
     )
 
 
@@ -270,9 +269,7 @@ def _equations_to(layer: Equations, number: int) -> dict[str, Any]:
     optional = {
         "indices": dict(layer.indices_),
         "parameters": {name: list(indices) for name, indices in layer.parameters.items()},
-        "initialisers": {
-            name: initialiser_to(value, f"layer {number}") for name, value in layer.initialisers.items()
-        },
+        "initialisers": {name: initialiser_to(value, f"layer {number}") for name, value in layer.initialisers.items()},
         "constants": dict(layer.constants),
     }
     first = {"type": "equations", "equations": layer.equations_text, "output": layer.output}

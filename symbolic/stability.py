@@ -234,7 +234,9 @@ def shifted_exponentials(program: Program) -> Program:
 
 def _is_sum_of_exponentials(equation: Equation) -> bool:
     e = equation.expr
-    return isinstance(e, sp.Sum) and len(e.limits) == 1 and isinstance(e.function, sp.exp) and bool(elements(e.function))
+    return (
+        isinstance(e, sp.Sum) and len(e.limits) == 1 and isinstance(e.function, sp.exp) and bool(elements(e.function))
+    )
 
 
 def _shifted(program: Program, total: Equation, taken: set[str]) -> Program:

@@ -171,7 +171,7 @@ def _product_replaced(expr: sp.Expr, formula: sp.Expr, value: sp.Expr) -> sp.Exp
             return sp.Mul(value, *(visit(a) for a in node.args if a not in wanted))
         return node.func(*(visit(a) for a in node.args))
 
-    return visit(expr) if expr.has(*wanted[-1:]) else expr  # type: ignore[return-value]
+    return visit(expr) if expr.has(*wanted[-1:]) else expr
 
 
 def _solved(formula: sp.Expr, value: sp.Expr) -> dict[sp.Basic, sp.Expr]:
@@ -201,14 +201,15 @@ def _reused_in_branches(expr: sp.Expr, formula: sp.Piecewise, value: sp.Expr) ->
             return node
         return node.func(*(visit(a) for a in node.args))
 
-    return visit(expr)  # type: ignore[return-value]
+    return visit(expr)
 
 
 def functions_shared(derived: Derived) -> Derived:
     """A costly function of the same elements that several equations need is computed once.
 
     before   a[n,i] = z[n,i] tanh(softplus(z[n,i]));   dz[n,i] = da[n,i] (tanh(softplus(z[n,i])) + ...)
-    after    tanh_z[n,i] = tanh(softplus(z[n,i]));     a[n,i] = z[n,i] tanh_z[n,i];   dz[n,i] = da[n,i] (tanh_z[n,i] + ...)
+    after    tanh_z[n,i] = tanh(softplus(z[n,i]))
+             a[n,i] = z[n,i] tanh_z[n,i];              dz[n,i] = da[n,i] (tanh_z[n,i] + ...)
     """
     equations = list(derived.program.equations)
     users: dict[sp.Expr, dict[str, Equation]] = defaultdict(dict)
@@ -218,7 +219,11 @@ def functions_shared(derived: Derived) -> Derived:
                 users[_canonical(call)][equation.name] = equation
     worth = [c for c, where in users.items() if len(where) > 1]
     # a function inside a shared one is shared only if it is needed elsewhere as well
-    worth = [c for c in worth if not any(c != o and o.has(c.func) and _inside(c, o) and set(users[c]) <= set(users[o]) for o in worth)]
+    worth = [
+        c
+        for c in worth
+        if not any(c != o and o.has(c.func) and _inside(c, o) and set(users[c]) <= set(users[o]) for o in worth)
+    ]
     if not worth:
         return derived
     taken = set(derived.program.by_name)
@@ -226,7 +231,11 @@ def functions_shared(derived: Derived) -> Derived:
     made: dict[sp.Expr, Equation] = {}
     result: list[Equation] = []
     for equation in equations:
-        calls = sorted((c for c in equation.expr.atoms(*COSTLY) if _canonical(c) in worth), key=sp.count_ops, reverse=True)
+        calls = sorted(
+            (c for c in equation.expr.atoms(*COSTLY) if _canonical(c) in worth),
+            key=sp.count_ops,
+            reverse=True,
+        )
         for call in calls:
             key = _canonical(call)
             if not equation.expr.has(call):
@@ -260,7 +269,9 @@ def _shared_equation(call: sp.Expr, user: Equation, taken: set[str]) -> Equation
 def _order(call: sp.Expr) -> list[sp.Symbol]:
     """The free indices of an expression in an order that does not depend on their names."""
     found: dict[sp.Symbol, None] = {}
-    for read in sorted(elements(call), key=lambda r: (name_of(r), len(where_of(r)), [str(_shape(w)) for w in where_of(r)])):
+    for read in sorted(
+        elements(call), key=lambda r: (name_of(r), len(where_of(r)), [str(_shape(w)) for w in where_of(r)])
+    ):
         for where in where_of(read):
             for symbol in sorted(free_indices(where), key=str):
                 found.setdefault(symbol)
@@ -281,9 +292,7 @@ def _canonical(call: sp.Expr) -> sp.Expr:
 
 def values_stabilised(derived: Derived) -> Derived:
     """The rules of `stability` on what deriving made, and those that would have been in its way (log cosh)."""
-    return derived.with_equations(
-        map(stable_values, derived.forward.equations), map(stable_values, derived.backward)
-    )
+    return derived.with_equations(map(stable_values, derived.forward.equations), map(stable_values, derived.backward))
 
 
 def common_factors_out(derived: Derived) -> Derived:
@@ -304,7 +313,7 @@ def factored(expr: sp.Expr) -> sp.Expr:
         node = node.func(*(visit(a) for a in node.args))
         return _common_out(node) if isinstance(node, sp.Add) else node
 
-    return visit(expr)  # type: ignore[return-value]
+    return visit(expr)
 
 
 def _common_out(total: sp.Add) -> sp.Expr:
@@ -317,10 +326,12 @@ def _common_out(total: sp.Add) -> sp.Expr:
     common.discard(sp.Integer(1))
     if number == 1 and not common:
         return total
-    inner = sp.Add(
-        *(sp.Mul(c / number, *(f for f in sp.Mul.make_args(rest) if f not in common)) for c, rest in terms)
+    inner = sp.Add(*(sp.Mul(c / number, *(f for f in sp.Mul.make_args(rest) if f not in common)) for c, rest in terms))
+    return (
+        sp.Mul(number, *common, inner, evaluate=False)
+        if number != 1 and not common
+        else sp.Mul(number, *common) * inner
     )
-    return sp.Mul(number, *common, inner, evaluate=False) if number != 1 and not common else sp.Mul(number, *common) * inner
 
 
 PASSES = (

@@ -47,9 +47,7 @@ class FormulaPrinter(StrPrinter):
         if condition == sp.true:
             return self._print(value)
         if not others:
-            raise SpecError(
-                f'formula: "{expr}" has no value where its conditions do not hold; end with (value, True)'
-            )
+            raise SpecError(f'formula: "{expr}" has no value where its conditions do not hold; end with (value, True)')
         rest = self._print(sp.Piecewise(*others, evaluate=False))
         return f"where({self._print(condition)}, {self._print(value)}, {rest})"
 

@@ -27,9 +27,7 @@ def measured(name: str, seed: int, epochs: int | None = None) -> list[float]:
     spec = cr.read_spec(Path(__file__).with_name(f"{name}.toml"))
     how = spec.training
     parts = prepare(spec.data, spec.model, how.validation, seed, how.dtype)
-    trainer = cr.Trainer(
-        spec.model, how.optimiser, how.batch_size, how.dtype, seed, threads=1, metrics=["accuracy"]
-    )
+    trainer = cr.Trainer(spec.model, how.optimiser, how.batch_size, how.dtype, seed, threads=1, metrics=["accuracy"])
     stopping = how.early_stopping
     history = trainer.fit(
         parts.training.x,

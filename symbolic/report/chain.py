@@ -50,9 +50,7 @@ def chain_section(facts: Facts) -> Section:
     if per_sample:
         blocks.append(Paragraph((CHAIN_WORDS,)))
     else:
-        blocks.append(
-            Paragraph(("Every product is a sum over all elements of the tensor between its factors.",))
-        )
+        blocks.append(Paragraph(("Every product is a sum over all elements of the tensor between its factors.",)))
     for parameter in reversed(chosen):
         nodes = chain_nodes(facts, parameter.name)
         if not nodes:
@@ -88,8 +86,7 @@ def is_per_sample(facts: Facts) -> bool:
             return False
         reads = [r for r in equation.expr.atoms(sp.Indexed) if str(r.base.label) in facts.on_data]
         if any(
-            r.indices[0] != SAMPLE or any(i.has(SAMPLE) for i in r.indices[1:] if not i.has(sp.Indexed))
-            for r in reads
+            r.indices[0] != SAMPLE or any(i.has(SAMPLE) for i in r.indices[1:] if not i.has(sp.Indexed)) for r in reads
         ):
             return False
     return True
@@ -112,9 +109,7 @@ def chain_steps(
     assert facts.data_loss is not None
     top = facts.symbols[facts.data_loss]
     left, steps = Partial(LOSS_NAME, element), []
-    penalties = [
-        e for e in facts.written.equations if e.name not in facts.on_data and parameter.name in e.reads
-    ]
+    penalties = [e for e in facts.written.equations if e.name not in facts.on_data and parameter.name in e.reads]
     if facts.data_loss != LOSS:
         terms_ = [Partial(facts.symbols[n], element) for n in (facts.data_loss, *(p.name for p in penalties))]
         cited = facts.cited([LOSS])

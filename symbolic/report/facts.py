@@ -143,9 +143,7 @@ class Facts:
             reads = {r: self.helpers[name_of(r)] for r in elements(expr) if name_of(r) in self.helpers}
             if not reads:
                 return replace(equation, expr=expr)
-            expr = expr.xreplace(
-                {read: at_position(helper, where_of(read)) for read, helper in reads.items()}
-            )
+            expr = expr.xreplace({read: at_position(helper, where_of(read)) for read, helper in reads.items()})
 
     def gradient_form(self, equation: Equation, folded: Mapping[str, Math] | None = None) -> Math | None:
         """The matrix form of an adjoint equation."""

@@ -68,11 +68,7 @@ def layer_step(facts: Facts, name: str) -> Step | None:
         rule = facts.phrase(facts.written.defined[name].rule)
         return Step(facts.symbols[name], Call(function_of(label), (inner or facts.symbols[below],)), rule)
     place = facts.spine.index(name)
-    if (
-        place + 1 < len(facts.spine)
-        and facts.activation_label(facts.spine[place + 1])
-        and facts.matrix_form(name)
-    ):
+    if place + 1 < len(facts.spine) and facts.activation_label(facts.spine[place + 1]) and facts.matrix_form(name):
         return None
     if not facts.is_single(facts.spine[place - 1], name):
         return None
@@ -175,11 +171,7 @@ def loss_section(facts: Facts) -> Section:
     title = loss.name if loss.name in LOSSES else "a formula"
     values = ", ".join(f"{k} = {v:g}" for k, v in loss.hyperparameters.items())
     outputs = "mean over its outputs" if loss.over == "mean" else "sum over its outputs"
-    batch = (
-        "the weighted mean over the samples"
-        if facts.derivation.variant.weighted
-        else "the mean over the samples"
-    )
+    batch = "the weighted mean over the samples" if facts.derivation.variant.weighted else "the mean over the samples"
     assert isinstance(loss.formula, sp.Expr)
     phrase: list[str | Math] = [
         f"{title}{f' with {values}' if values else ''}: the loss of a sample is the {outputs} of "
@@ -210,11 +202,7 @@ def loss_section(facts: Facts) -> Section:
 
 def loss_names(facts: Facts) -> list[str]:
     """What is computed behind the output, on the way to the loss."""
-    names = [
-        e.name
-        for e in facts.written.equations
-        if e.name not in facts.output_needs and e.name in facts.on_data
-    ]
+    names = [e.name for e in facts.written.equations if e.name not in facts.output_needs and e.name in facts.on_data]
     return [LOSS, *(name for name in reversed(names) if name != LOSS)]
 
 

@@ -98,6 +98,4 @@ def activated_from(facts: Facts, equation: Equation) -> str | None:
 def derivative_words(facts: Facts, equation: Equation) -> Phrase:
     upper = activated_from(facts, equation)
     assert upper is not None
-    return derivative_rule(
-        facts, facts.written.defined[upper], facts.tensor(facts.symbols.derived[equation.name])
-    )
+    return derivative_rule(facts, facts.written.defined[upper], facts.tensor(facts.symbols.derived[equation.name]))

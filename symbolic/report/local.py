@@ -44,9 +44,7 @@ def local_derivative(facts: Facts, upper: str, lower: str, hidden: tuple[sp.Symb
     tensor = facts.tensor(lower)
     column = {i.symbol: fresh(i.symbol) for i in tensor.indices}
     slope = sp.diff(equation.expr, tensor.element.xreplace(column))
-    extents = {i.symbol: i.extent for i in equation.indices} | {
-        column[i.symbol]: i.extent for i in tensor.indices
-    }
+    extents = {i.symbol: i.extent for i in equation.indices} | {column[i.symbol]: i.extent for i in tensor.indices}
     parts = [contract(Term(t.deltas, t.bound, t.coefficient), extents) for t in terms(slope)]
     rule = derivative_rule(facts, equation, tensor)
     found = None
@@ -75,9 +73,7 @@ def derivative_by_elements(
         used.add(name)
         back[new] = sp.Symbol(name, integer=True, nonnegative=True)
     if SAMPLE in hidden and SAMPLE in column:
-        slope = slope.xreplace(
-            {sp.KroneckerDelta(SAMPLE, column[SAMPLE]): sp.Integer(1), column[SAMPLE]: SAMPLE}
-        )
+        slope = slope.xreplace({sp.KroneckerDelta(SAMPLE, column[SAMPLE]): sp.Integer(1), column[SAMPLE]: SAMPLE})
         back[column[SAMPLE]] = SAMPLE
     if slope == 0:
         return None
@@ -101,9 +97,7 @@ def loss_factors(facts: Facts, hidden: tuple[sp.Symbol, ...]) -> list[Step]:
     rule += [p for s in symbols[1:-1] for p in (", ", s)][1:]
     factors = [Partial(a, b) for a, b in pairwise(symbols)]
     steps = [Step(Partial(symbols[0], symbols[-1]), product(factors, "*"), tuple(rule))]
-    return steps + [
-        step for upper, lower in pairwise(found) if (step := local_derivative(facts, upper, lower, hidden))
-    ]
+    return steps + [step for upper, lower in pairwise(found) if (step := local_derivative(facts, upper, lower, hidden))]
 
 
 def derivative_rule(facts: Facts, equation: Equation, lower: Tensor) -> Phrase:
@@ -114,11 +108,7 @@ def derivative_rule(facts: Facts, equation: Equation, lower: Tensor) -> Phrase:
     if isinstance(equation.contraction, sp.Sum) and is_linear:
         return ("linearity of the sum",)
     given = getattr(facts.layer_of(equation), "activation", None)
-    name = (
-        given.name
-        if isinstance(given, Activation) and given.name != "formula"
-        else equation.rule.split(", ")[-1]
-    )
+    name = given.name if isinstance(given, Activation) and given.name != "formula" else equation.rule.split(", ")[-1]
     return (f"derivative of {name}",)
 
 

@@ -43,9 +43,7 @@ class NotMatrixError(Exception):
     """Stops the recognition: there is something that is not of matrix shape."""
 
 
-def matrix_form(
-    equation: Equation, symbols: Symbols, folded: Mapping[str, Math] | None = None
-) -> Math | None:
+def matrix_form(equation: Equation, symbols: Symbols, folded: Mapping[str, Math] | None = None) -> Math | None:
     """The right side of an equation as vectors and matrices, or None.
 
     `folded` gives expressions that stand in the place of names: W^T delta for an adjoint that is read once.
@@ -120,9 +118,7 @@ class MatrixNotation(IndexNotation):
             raise NotMatrixError
         if any(r.free_symbols & set(self.features) for r in rest):
             raise NotMatrixError
-        return at(
-            self.symbol(name, sampled), subscript(self._print(r) for r in rest)
-        )  # one element of a vector
+        return at(self.symbol(name, sampled), subscript(self._print(r) for r in rest))  # one element of a vector
 
     def _print_KroneckerDelta(self, expr: sp.KroneckerDelta) -> Math:
         if len(self.features) != 1:

@@ -58,9 +58,7 @@ def table_lines(table: Table) -> list[str]:
         columns.append(textwrap.wrap(row[-1], COLUMNS - len(INDENT) - sum(w + 2 for w in widths)) or [""])
         for k in range(max(map(len, columns))):
             parts = [c[k] if k < len(c) else "" for c in columns]
-            lines.append(
-                INDENT + "  ".join([p.ljust(w) for p, w in zip(parts, widths, strict=False)] + parts[-1:])
-            )
+            lines.append(INDENT + "  ".join([p.ljust(w) for p, w in zip(parts, widths, strict=False)] + parts[-1:]))
     return lines
 
 

@@ -35,9 +35,7 @@ def latex_of(document: Document) -> str:
     for number, section in enumerate(document.sections):
         lines += section_lines(section, number)
     text = "\n".join([*lines, r"\end{document}", ""])
-    return text.replace(
-        "\\end{align*}\n\n\\begin{align*}", "\\end{align*}\n\\begin{align*}"
-    )  # less space between
+    return text.replace("\\end{align*}\n\n\\begin{align*}", "\\end{align*}\n\\begin{align*}")  # less space between
 
 
 def section_lines(section: Section, number: int) -> list[str]:
@@ -54,9 +52,7 @@ def section_lines(section: Section, number: int) -> list[str]:
 def block_lines(block: Block) -> list[str]:
     match block:
         case Paragraph():
-            return textwrap.wrap(
-                phrase_latex(block.phrase), 110, break_long_words=False, break_on_hyphens=False
-            )
+            return textwrap.wrap(phrase_latex(block.phrase), 110, break_long_words=False, break_on_hyphens=False)
         case Table():
             return table_lines(block)
         case Display():
@@ -72,8 +68,7 @@ def phrase_latex(phrase: Phrase) -> str:
 def words_latex(text: str) -> str:
     """Words; a very long one (a name of the user's) may be broken at its underscores."""
     words = (
-        escaped(w) if len(w) < LONG_WORD else escaped(w).replace(r"\_", r"\_\allowbreak{}")
-        for w in text.split(" ")
+        escaped(w) if len(w) < LONG_WORD else escaped(w).replace(r"\_", r"\_\allowbreak{}") for w in text.split(" ")
     )
     return " ".join(words)
 

@@ -197,9 +197,7 @@ def test_doctor_says_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- what is wrong
 
 
-def test_an_interrupted_training_says_where_the_weights_are(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_training_says_where_the_weights_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeTrainer, "interrupted", True)
     result = run("train", "net.toml", code=130)
     assert result.stderr.splitlines()[-1].startswith(
@@ -256,9 +254,7 @@ WRONG: list[tuple[Change, list[str], list[str]]] = [
 
 
 @pytest.mark.parametrize(("change", "words", "parts"), WRONG)
-def test_what_is_wrong_is_said_in_a_line(
-    folder: Path, change: Change, words: list[str], parts: list[str]
-) -> None:
+def test_what_is_wrong_is_said_in_a_line(folder: Path, change: Change, words: list[str], parts: list[str]) -> None:
     change(folder)
     before = sorted(folder.iterdir())
     result = run(*words, code=2)
@@ -286,12 +282,8 @@ def chainrule(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from chainrule.cli import main; main(['-h'], standalone_mode=False); print(*sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
+    code = "import sys; from chainrule.cli import main; main(['-h'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     for name in (
         "check",
         "formulas",

@@ -279,9 +279,7 @@ def test_a_split_leaves_something() -> None:
         split(Dataset(np.zeros((1, 1))), 0.9, np.random.default_rng(0), "test")
 
 
-values = hnp.arrays(
-    np.float64, st.tuples(st.integers(1, 20), st.integers(1, 4)), elements=st.floats(-1e6, 1e6)
-)
+values = hnp.arrays(np.float64, st.tuples(st.integers(1, 20), st.integers(1, 4)), elements=st.floats(-1e6, 1e6))
 
 
 @given(values, st.sampled_from(["none", "standard", "minmax"]))

@@ -19,9 +19,7 @@ def test_drawn_values_have_the_stated_distribution(name: str) -> None:
     if row.distribution is Distribution.CONSTANT:
         assert (values == scale).all()
         return
-    spread = {"normal": scale, "uniform": scale / np.sqrt(3), "orthogonal": scale / np.sqrt(120)}[
-        row.distribution
-    ]
+    spread = {"normal": scale, "uniform": scale / np.sqrt(3), "orthogonal": scale / np.sqrt(120)}[row.distribution]
     assert abs(values.mean()) < 0.05 * spread
     assert values.std() == pytest.approx(spread, rel=0.02)
     if row.distribution is Distribution.UNIFORM:

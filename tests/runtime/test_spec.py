@@ -124,9 +124,7 @@ def test_values(tmp_path: Path) -> None:
 
 
 def test_columns(tmp_path: Path) -> None:
-    spec = read_spec(
-        written(tmp_path, f'{HEAD}[data]\nfile = "d.csv"\n{DATA["columns"]}\nstandardise = true\n')
-    )
+    spec = read_spec(written(tmp_path, f'{HEAD}[data]\nfile = "d.csv"\n{DATA["columns"]}\nstandardise = true\n'))
     assert spec.data is not None
     assert spec.data.selection == Selection(("a", "2:4", -1), ("y",), "w")
     assert spec.data.scale == "standard"

@@ -120,9 +120,9 @@ def test_parameters_are_in_the_formula(name: str) -> None:
 def test_slope_is_that_of_the_plain_definition(name: str, z: float) -> None:
     """Away from kinks; the plain definition in floats gives a slope to about 1e-9."""
     h = 1e-5
-    wanted = (
-        8 * (PLAIN[name](z + h) - PLAIN[name](z - h)) - (PLAIN[name](z + 2 * h) - PLAIN[name](z - 2 * h))
-    ) / (12 * h)
+    wanted = (8 * (PLAIN[name](z + h) - PLAIN[name](z - h)) - (PLAIN[name](z + 2 * h) - PLAIN[name](z - 2 * h))) / (
+        12 * h
+    )
     assert float(slope_at(name, z)) == pytest.approx(wanted, rel=1e-8, abs=1e-9)
 
 
@@ -193,9 +193,7 @@ def test_parameters_and_constants() -> None:
     a, b = sp.Symbol("a", real=True), sp.Symbol("b", real=True)
     assert made.expr == a * Z + b * sp.tanh(Z / 10)
     assert dict(made.parameters) == {"a": 1.0, "b": 0.5}
-    assert made != Activation(
-        "mine", "a*z + b*tanh(c*z)", parameters={"a": 1, "b": 0.25}, constants={"c": 0.1}
-    )
+    assert made != Activation("mine", "a*z + b*tanh(c*z)", parameters={"a": 1, "b": 0.25}, constants={"c": 0.1})
     assert dict(Activation("prelu", parameters={"alpha": 0.1}).parameters) == {"alpha": 0.1}
     assert Activation("prelu", parameters={"alpha": 0.1}).expr == ACTIVATIONS["prelu"].expr
     with pytest.raises(TypeError):

@@ -101,9 +101,7 @@ BROKEN: dict[str, tuple[Callable[[], Program], str, str, str]] = {
         "twice",
     ),
     "two sums": (
-        lambda: with_last(
-            sp.Sum(W[i, j], J.limits) + sp.Sum(X[N.symbol, index("k", 2).symbol], index("k", 2).limits)
-        ),
+        lambda: with_last(sp.Sum(W[i, j], J.limits) + sp.Sum(X[N.symbol, index("k", 2).symbol], index("k", 2).limits)),
         "equation of 'q'",
         "2 sums",
         "its own",

@@ -56,9 +56,7 @@ def central_difference(program: Program, values: Values, name: str, position: tu
 
 
 def assert_close(got: Any, wanted: Any, relative: float, what: str) -> None:
-    assert abs(got - wanted) <= relative * max(abs(wanted), mpmath.mpf("1e-4")), (
-        f"{what}: {got}, not {wanted}"
-    )
+    assert abs(got - wanted) <= relative * max(abs(wanted), mpmath.mpf("1e-4")), f"{what}: {got}, not {wanted}"
 
 
 def gradients(made: Derived, values: Values, **options: Any) -> dict[str, dict[tuple[int, ...], Any]]:
@@ -117,9 +115,7 @@ def test_gradient_with_respect_to_an_intermediate_tensor() -> None:
 
 
 def test_first_of_equal_maxima_gets_the_slope() -> None:
-    program = written(
-        {"i": 3, "k": 3}, {"w": "parameter i"}, "m = max(k, w[k])\nL = m**2 + sum(i, max(w[i], m))"
-    )
+    program = written({"i": 3, "k": 3}, {"w": "parameter i"}, "m = max(k, w[k])\nL = m**2 + sum(i, max(w[i], m))")
     made = derive(normalise(program))
     table = interpret(made.program, {"w": {(0,): 1.0, (1,): 2.0, (2,): 2.0}}, 1)
     # the first summand gives 4 to w[1]; max(w[i], m) has the slope of m where both are equal
@@ -211,9 +207,7 @@ def test_contributions_are_added_up() -> None:
 def test_weights_shared_by_steps_get_a_sum_of_all_steps() -> None:
     made = derived("lstm")
     total = next(e for e in made.backward if e.name == made.adjoint["W"])
-    assert {f"dW_gate{t}" for t in range(3)} == set(total.reads) or all(
-        f"gate{t}" in total.rule for t in range(3)
-    )
+    assert {f"dW_gate{t}" for t in range(3)} == set(total.reads) or all(f"gate{t}" in total.rule for t in range(3))
 
 
 def test_names_that_are_taken_are_left_alone() -> None:
@@ -270,9 +264,7 @@ def renamed(program: Program, seed: int) -> Program:
     for equation in program.equations:
         bound = {lim[0] for c in equation.expr.atoms(*CONTRACTIONS) for lim in c.limits}
         new = mapping(bound | {i.symbol for i in equation.indices})
-        equations.append(
-            replace(equation, indices=indices(equation.indices, new), expr=equation.expr.xreplace(new))
-        )
+        equations.append(replace(equation, indices=indices(equation.indices, new), expr=equation.expr.xreplace(new)))
     return replace(program, tensors=tuple(tensors), equations=tuple(equations))
 
 
@@ -306,9 +298,7 @@ def test_bound_index_does_not_capture_a_free_one() -> None:
     values = exact(random_values(program))
     got = gradients(made, values, arithmetic=mpmath)["W"]
     for position in got:
-        assert_close(
-            got[position], central_difference(program, values, "W", position), 1e-20, f"dW{list(position)}"
-        )
+        assert_close(got[position], central_difference(program, values, "W", position), 1e-20, f"dW{list(position)}")
 
 
 @every_program
@@ -389,9 +379,7 @@ def test_programs_that_share_a_tensor_name_do_not_meet() -> None:
     loss = Equation(
         "L",
         (),
-        sp.Sum(
-            w[whole.element] ** 2, i.limits, (sp.Symbol("n", integer=True, nonnegative=True), 0, SAMPLES - 1)
-        ),
+        sp.Sum(w[whole.element] ** 2, i.limits, (sp.Symbol("n", integer=True, nonnegative=True), 0, SAMPLES - 1)),
     )
     made = derive(check(normalise(Program((whole, w), (loss,), ("L",)))))
     table = interpret(made.program, {"t": {(0,): 1, (1,): 1}, "w": {(0,): 2.0, (1,): 3.0}}, SAMPLE_COUNT)

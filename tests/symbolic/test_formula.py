@@ -345,9 +345,7 @@ def test_wrong_lines(text: str) -> None:
         read_all()
 
 
-@pytest.mark.parametrize(
-    "name", ["", "_a", "1a", "a b", "a.b", "a-b", "ä", "a\n", "__class__", 3, None, "a" * 61]
-)
+@pytest.mark.parametrize("name", ["", "_a", "1a", "a b", "a.b", "a-b", "ä", "a\n", "__class__", 3, None, "a" * 61])
 def test_wrong_names(name: object) -> None:
     with pytest.raises(SpecError, match="is not a name"):
         checked_name(name, "here")

@@ -42,9 +42,7 @@ def test_derivative_is_that_of_the_definition(name: str, order: int) -> None:
     assert not named.has(sp.exp), "the derivative is in the named functions again"
     with mpmath.workdps(60):
         for value in POINTS:
-            assert abs(at(named, value) - at(defined, value)) < mpmath.mpf(10) ** -30 * abs(
-                at(defined, value)
-            )
+            assert abs(at(named, value) - at(defined, value)) < mpmath.mpf(10) ** -30 * abs(at(defined, value))
 
 
 @pytest.mark.parametrize("name", NAMED)

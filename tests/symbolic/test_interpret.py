@@ -158,9 +158,7 @@ def test_extents_are_those_of_the_call_and_of_the_program() -> None:
 
 def test_many_digits() -> None:
     with mpmath.workdps(60):
-        got = at(
-            sp.Rational(1, 3) + sp.pi + sp.sqrt(u) + sp.exp(sp.Rational(1, 7) * u), mpmath, u=mpmath.mpf(2)
-        )
+        got = at(sp.Rational(1, 3) + sp.pi + sp.sqrt(u) + sp.exp(sp.Rational(1, 7) * u), mpmath, u=mpmath.mpf(2))
         wanted = mpmath.mpf(1) / 3 + mpmath.pi + mpmath.sqrt(2) + mpmath.exp(mpmath.mpf(2) / 7)
         assert abs(got - wanted) < mpmath.mpf(10) ** -57
 

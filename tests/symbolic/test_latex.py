@@ -73,9 +73,7 @@ def test_wide_formulas_break_into_lines_that_fit() -> None:
     wide: list[Math] = [
         Total(tuple((k % 2 == 1, term) for k in range(20))),
         Call(Word("exp"), (Total(tuple((False, term) for k in range(12))),)),
-        Fraction(
-            Total(tuple((False, term) for k in range(12))), Total(tuple((False, term) for k in range(12)))
-        ),
+        Fraction(Total(tuple((False, term) for k in range(12))), Total(tuple((False, term) for k in range(12)))),
         Cases(tuple((Total(tuple((False, term) for k in range(9))), Name("c")) for k in range(3))),
         Over("sum", Name("n"), Product(tuple(term for k in range(20)))),
     ]

@@ -67,9 +67,7 @@ def test_dense_sums_over_all_indices_that_come_in() -> None:
     model = Model((2, 3), [Dense(4, "tanh"), Dense(1)])
     assert shapes(model.program())["W1"] == (4, 2, 3)
     table = computed(model)
-    wanted = table["b1"][(1,)] + sum(
-        table["W1"][1, a, b] * table["x"][0, a, b] for a in range(2) for b in range(3)
-    )
+    wanted = table["b1"][(1,)] + sum(table["W1"][1, a, b] * table["x"][0, a, b] for a in range(2) for b in range(3))
     assert table["z1"][0, 1] == pytest.approx(wanted)
 
 
@@ -186,9 +184,7 @@ def test_parameters_without_indices_and_constants() -> None:
 
 
 def test_look_up_of_tokens() -> None:
-    layer = Equations(
-        "h[n,j,i] = E[x[n,j],i] + P[j,i]", "h", {"i": 2, "v": 5}, {"E": ["v", "i"], "P": ["j", "i"]}
-    )
+    layer = Equations("h[n,j,i] = E[x[n,j],i] + P[j,i]", "h", {"i": 2, "v": 5}, {"E": ["v", "i"], "P": ["j", "i"]})
     model = Model(3, [layer, Dense(2, "softmax")], "cross_entropy", tokens=5)
     program = model.program()
     assert program.by_name["x"].kind is Kind.INTEGER
@@ -200,9 +196,7 @@ def test_look_up_of_tokens() -> None:
 
 
 def test_position_of_the_largest() -> None:
-    layer = Equations(
-        "b[n] = argmax(j, x[n,j])\nh[n,i] = E[b[n],i]*x[n,b[n]]", "h", {"i": 2}, {"E": ["j", "i"]}
-    )
+    layer = Equations("b[n] = argmax(j, x[n,j])\nh[n,i] = E[b[n],i]*x[n,b[n]]", "h", {"i": 2}, {"E": ["j", "i"]})
     table = computed(Model(3, [layer, Dense(1)]))
     x = [table["x"][0, j] for j in range(3)]
     assert table["x1"][0, 1] == table["E1"][x.index(max(x)), 1] * max(x)
@@ -223,8 +217,7 @@ def test_convolution_with_literal_extents() -> None:
     other = [0.0, *(table["x"][0, 0, s] for s in range(5)), 0.0]
     for r in range(3):
         wanted = table["c1"][(1,)] + sum(
-            table["K1"][1, 0, p] * other[2 * r + p] + table["K1"][1, 1, p] * padded[2 * r + p]
-            for p in range(3)
+            table["K1"][1, 0, p] * other[2 * r + p] + table["K1"][1, 1, p] * padded[2 * r + p] for p in range(3)
         )
         assert table["z1"][0, 1, r] == pytest.approx(wanted)
 
@@ -257,13 +250,9 @@ def test_statistics_of_the_batch() -> None:
     "name", ["e", "pi", "exp", "sum", "l", "L", "E", "y", "y_hat", "z", "W", "b", "w_sum", "N", "alpha"]
 )
 def test_any_name_may_be_a_parameter(name: str) -> None:
-    layer = Equations(
-        f"q[n,i] = sum(j, {name}[i,j]*x[n,j])\nh[n,i] = 2*q[n,i]", "h", {"i": 2}, {name: ["i", "j"]}
-    )
+    layer = Equations(f"q[n,i] = sum(j, {name}[i,j]*x[n,j])\nh[n,i] = 2*q[n,i]", "h", {"i": 2}, {name: ["i", "j"]})
     table = computed(Model(2, [layer, Dense(2, "tanh"), Dense(1)]))
-    assert table["x1"][0, 0] == pytest.approx(
-        2 * sum(table[f"{name}1"][0, j] * table["x"][0, j] for j in range(2))
-    )
+    assert table["x1"][0, 0] == pytest.approx(2 * sum(table[f"{name}1"][0, j] * table["x"][0, j] for j in range(2)))
 
 
 @pytest.mark.parametrize("name", ["e", "pi", "g"])

@@ -75,9 +75,7 @@ def test_formula_is_the_plain_definition(name: str) -> None:
             assert got == pytest.approx(PLAIN[name](y, p, **others), rel=1e-10, abs=1e-13), (y, p)
 
 
-@pytest.mark.parametrize(
-    ("name", "hyperparameter", "value"), [("huber", "delta", 2.5), ("quantile", "tau", 0.9)]
-)
+@pytest.mark.parametrize(("name", "hyperparameter", "value"), [("huber", "delta", 2.5), ("quantile", "tau", 0.9)])
 def test_hyperparameters(name: str, hyperparameter: str, value: float) -> None:
     made = Loss(name, hyperparameters={hyperparameter: value})
     assert made != LOSSES[name]
@@ -114,9 +112,7 @@ def test_slope_at_a_kink(name: str, y: float, y_hat: float, slope: float) -> Non
 # In a model
 
 
-def batch(
-    name: str, variant: Variant | None = None, units: int = 4, samples: int = 3
-) -> tuple[Any, dict[str, Any]]:
+def batch(name: str, variant: Variant | None = None, units: int = 4, samples: int = 3) -> tuple[Any, dict[str, Any]]:
     model = Model(2, [Dense(units, ENDING.get(name, "identity"))], name)
     program = model.program(variant)
     values = random_values(program, samples, seed=3)
@@ -162,9 +158,7 @@ def test_a_weight_of_two_is_the_sample_twice(name: str) -> None:
     weighted = interpret(program, values, 3)["L"][()]
     order = [0, 1, 1]
     again = {
-        k: {(m, *p[1:]): v for m, n in enumerate(order) for p, v in t.items() if p[0] == n}
-        if k in ("x", "y")
-        else t
+        k: {(m, *p[1:]): v for m, n in enumerate(order) for p, v in t.items() if p[0] == n} if k in ("x", "y") else t
         for k, t in values.items()
     }
     plain = interpret(batch(name, Variant())[0], {k: t for k, t in again.items() if k != "w"}, 3)["L"][()]

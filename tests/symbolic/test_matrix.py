@@ -49,10 +49,7 @@ FITTING = {
     "poisson": "exp",
 }
 FUNCTIONS: Mapping[str, Any] = {
-    **{
-        f: getattr(np, f)
-        for f in ("exp", "log", "sin", "cos", "tanh", "cosh", "sinh", "sign", "expm1", "log1p")
-    },
+    **{f: getattr(np, f) for f in ("exp", "log", "sin", "cos", "tanh", "cosh", "sinh", "sign", "expm1", "log1p")},
     "erf": np.vectorize(math.erf),
     "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
     "softplus": lambda z: np.log1p(np.exp(z)),
@@ -156,9 +153,7 @@ def reader_and_values(derivation: Derivation) -> tuple[Reader, dict[str, Any]]:
     tables = interpret(program, given_tables, SAMPLES)
     arrays = {name: as_array(program.by_name[name], table, derivation) for name, table in tables.items()}
     written = interpret(facts.written, given_tables, SAMPLES)
-    arrays |= {
-        k: as_array(facts.written.by_name[k], t, derivation) for k, t in written.items() if k not in arrays
-    }
+    arrays |= {k: as_array(facts.written.by_name[k], t, derivation) for k, t in written.items() if k not in arrays}
     values, sampled = {}, set()
     for name, array in arrays.items():
         tensor = program.by_name[name] if name in program.by_name else facts.written.by_name[name]

@@ -118,15 +118,12 @@ def test_costly_factors_get_names() -> None:
 
 
 def test_softmax_as_in_the_docstring() -> None:
-    program = written(
-        {"i": 3, "j": 3}, {"z": "input n i"}, "p[n,i] = exp(z[n,i])/sum(j, exp(z[n,j]))", outputs=("p",)
-    )
+    program = written({"i": 3, "j": 3}, {"z": "input n i"}, "p[n,i] = exp(z[n,i])/sum(j, exp(z[n,j]))", outputs=("p",))
     first, second = normalise(program).equations
     assert str(first) == "p_sum[n] = sum_j exp(z[n,j])"
     assert (
         second.expr
-        == sp.exp(sp.IndexedBase("z", real=True)[second.indices[0].symbol, second.indices[1].symbol])
-        / first.element
+        == sp.exp(sp.IndexedBase("z", real=True)[second.indices[0].symbol, second.indices[1].symbol]) / first.element
     )
 
 

@@ -202,9 +202,7 @@ def test_own_rule_by_text_and_by_sympy() -> None:
 
 
 def test_own_rule_with_scalars() -> None:
-    rule = custom_optimiser(
-        "own", {"w": "w - rate*g"}, scalars={"k": 2.0}, scalar_updates={"k": "k/2", "rate": "lr*k"}
-    )
+    rule = custom_optimiser("own", {"w": "w - rate*g"}, scalars={"k": 2.0}, scalar_updates={"k": "k/2", "rate": "lr*k"})
     w, state = step(rule, 1.0, 1.0, first_state(rule), 1, lr=0.5)
     assert (w, state) == (0.5, {"k": 1.0})
     assert step(rule, w, 1.0, state, 2, lr=0.5) == (0.25, {"k": 0.5})

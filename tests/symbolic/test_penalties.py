@@ -24,9 +24,7 @@ PLAIN: dict[str, Callable[..., float]] = {
 SLOPE: dict[str, Callable[..., float]] = {
     "l1": lambda w, strength=1e-4: strength * ((w > 0) - (w < 0)),
     "l2": lambda w, strength=1e-4: strength * w,
-    "elastic_net": lambda w, strength=1e-4, ratio=0.5: (
-        strength * (ratio * ((w > 0) - (w < 0)) + (1 - ratio) * w)
-    ),
+    "elastic_net": lambda w, strength=1e-4, ratio=0.5: strength * (ratio * ((w > 0) - (w < 0)) + (1 - ratio) * w),
 }
 POINTS = [-1e6, -3.0, -0.5, 0.0, 1e-9, 2.0, 1e6]
 every_penalty = pytest.mark.parametrize("name", PENALTIES)

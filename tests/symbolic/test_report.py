@@ -43,9 +43,7 @@ LONG = "a_rather_long_name_with_underscores_and_then_some_more_of_it"
 
 def notes_network(hidden: int) -> Model:
     """The network of the note: tanh in the hidden layers, a linear output, squared error."""
-    return Model(
-        2, [*(Dense(3, "tanh") for _ in range(hidden)), Dense(2)], "squared_error", name="the note's network"
-    )
+    return Model(2, [*(Dense(3, "tanh") for _ in range(hidden)), Dense(2)], "squared_error", name="the note's network")
 
 
 def models() -> Iterator[tuple[str, Model, Variant | None]]:

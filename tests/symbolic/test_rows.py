@@ -80,9 +80,7 @@ def test_flags() -> None:
     assert checked_number(False, FLAG, "here") is False
 
 
-@pytest.mark.parametrize(
-    ("value", "rational"), [(0.1, (1, 10)), (1e-8, (1, 10**8)), (True, (1, 1)), (0.0, (0, 1))]
-)
+@pytest.mark.parametrize(("value", "rational"), [(0.1, (1, 10)), (1e-8, (1, 10**8)), (True, (1, 1)), (0.0, (0, 1))])
 def test_what_was_written_becomes_exact(value: float, rational: tuple[int, int]) -> None:
     assert exact(value) == sp.Rational(*rational)
 

@@ -129,9 +129,7 @@ PLATEAUS = [
 
 
 @pytest.mark.parametrize(("state", "losses", "recorded"), PLATEAUS)
-def test_reduce_on_plateau_equals_torch(
-    state: ReduceOnPlateau, losses: list[float], recorded: list[float]
-) -> None:
+def test_reduce_on_plateau_equals_torch(state: ReduceOnPlateau, losses: list[float], recorded: list[float]) -> None:
     rates, scale = [], 1.0
     for loss in losses:
         state, factor = state.next(loss)

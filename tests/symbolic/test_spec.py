@@ -43,17 +43,13 @@ LAYERS = {
     "expression": Dense(3, sp.Max(z, 0) + sp.tanh(z) / 3),
     "parameter": Dense(3, Activation("prelu", parameters={"alpha": 0.1})),
     "per unit": Dense(3, Activation("prelu", per_unit=True)),
-    "own symbols": Dense(
-        3, Activation("mine", z * sp.tanh(beta * z), parameters={"beta": 1.0}, per_unit=True)
-    ),
+    "own symbols": Dense(3, Activation("mine", z * sp.tanh(beta * z), parameters={"beta": 1.0}, per_unit=True)),
     "constants": Dense(3, Activation("formula", "where(z <= 0, a*z, z)", constants={"a": 0.3})),
     "name of another": Dense(3, Activation("relu", "z**2")),
     "activation": Activate("silu"),
     "softmax of one's own": Activate("exp(z)/sum(exp(z))"),
     "dropout": Dropout(0.25),
-    "equations": Equations(
-        OWN_LAYER, "h", {"i": 5}, {"V": ["i", "j"], "c": ["i"]}, {"c": 0.5}, None, {"k": 1.5}
-    ),
+    "equations": Equations(OWN_LAYER, "h", {"i": 5}, {"V": ["i", "j"], "c": ["i"]}, {"c": 0.5}, None, {"k": 1.5}),
     "equations, incoming": Equations("h[n,f] = g*x[n,f]", "h", parameters={"g": []}, incoming=["f"]),
 }
 

@@ -55,9 +55,7 @@ def test_expression(expr: sp.Expr, text: str) -> None:
     assert expression_text(expr) == text
 
 
-@pytest.mark.parametrize(
-    "expr", [row.expr for table in (ACTIVATIONS, LOSSES, PENALTIES) for row in table.values()]
-)
+@pytest.mark.parametrize("expr", [row.expr for table in (ACTIVATIONS, LOSSES, PENALTIES) for row in table.values()])
 def test_formulas_of_the_tables_read_the_same_in_both_printers(expr: sp.Expr) -> None:
     """`expression_text` and the notation are two printers with one order and one rule for brackets."""
     names = Symbols([], {}, {})

@@ -46,10 +46,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 
 def gradient(w: Sequence[float], t: int) -> list[float]:
     """g_i = (i + 1)(w_i - i/2)/2 + 3/10 sin(7 t/10 + i) + w_i^3/10 for the elements i = 0, 1, 2 in step t."""
-    return [
-        (i + 1) * (w_i - i / 2) / 2 + 0.3 * math.sin(0.7 * t + i) + w_i * w_i * w_i / 10
-        for i, w_i in enumerate(w)
-    ]
+    return [(i + 1) * (w_i - i / 2) / 2 + 0.3 * math.sin(0.7 * t + i) + w_i * w_i * w_i / 10 for i, w_i in enumerate(w)]
 
 
 def torch_optimiser(name: str, setting: dict[str, Any], parameter: Any) -> Any:
