@@ -56,7 +56,7 @@ def save(trainer: Trainer, directory: str | os.PathLike[str]) -> None:
     _write_tensors(folder / STATE, state)
     write_whole(folder / SPEC, json.dumps(tables, indent=2) + "\n")
     watched, least = trainer._best
-    rows = {
+    rows: dict[str, Any] = {
         "epochs": [{k: _as_json(v) for k, v in row.items()} for row in trainer.history],
         "stopped": trainer.history.stopped,
         "best": [watched, _as_json(least)],

@@ -45,7 +45,8 @@ def check(program: Program, *, normal: bool = True) -> Program:
         check_positions(equation, known, program, place)
         known[equation.name] = equation.tensor
     for name in program.outputs:
-        _require(name in known, "outputs", f"'{name}' is not computed", nearest(name, known))
+        if name not in known:
+            _require(False, "outputs", f"'{name}' is not computed", nearest(name, known))
     return program
 
 
@@ -100,7 +101,8 @@ def _check_nodes(node: sp.Basic, bound: dict[sp.Symbol, sp.Expr], known: dict[st
 
 def _check_read(read: sp.Expr, known: dict[str, Tensor], place: str) -> None:
     name, where = name_of(read), where_of(read)
-    _require(name in known, place, f"'{name}' has no value yet", nearest(name, known))
+    if name not in known:  # the nearest name is looked for only now: it takes as long as there are names
+        _require(False, place, f"'{name}' has no value yet", nearest(name, known))
     rank = len(known[name].indices)
     _require(len(where) == rank, place, f"{read} has {len(where)} indices", f"'{name}' has {rank}")
 
