@@ -78,7 +78,7 @@ _sgemm = _gemm_intrinsic("sgemm", ir.FloatType())
 _dgemm = _gemm_intrinsic("dgemm", ir.DoubleType())
 
 
-@njit(inline="always")
+@njit(error_model="numpy")
 def gemm(left_transposed, right_transposed, rows, columns, depth, left, left_at, left_stride, right, right_at,
          right_stride, out, out_at, out_stride):  # fmt: skip
     """out = left right, row-major, on parts of arrays: each begins `_at` elements into its array and has rows `_stride`
@@ -130,7 +130,7 @@ def _pointer(typing_context, address, dtype):
     return pointer(types.int64, dtype), codegen
 
 
-@njit(inline="always")
+@njit(error_model="numpy")
 def view(address, shape, dtype):
     """The C-contiguous array of a shape and type at an address."""
     return carray(_pointer(address, dtype), shape)
@@ -139,7 +139,7 @@ def view(address, shape, dtype):
 # ---- elementary functions that Python's math lacks
 
 
-@njit(fastmath=FAST, error_model="numpy", inline="always")
+@njit(fastmath=FAST, error_model="numpy")
 def sign(z):
     """-1, 0 or 1; NaN stays NaN."""
     return (z > 0) - (z < 0) + z * 0
@@ -159,12 +159,12 @@ def softplus(z):
     return max(z, z * 0) + math.log1p(math.exp(-abs(z)))
 
 
-@njit(fastmath=FAST, error_model="numpy", inline="always")
+@njit(fastmath=FAST, error_model="numpy")
 def power(base, exponent):
     return base**exponent
 
 
-@njit(inline="always")
+@njit(error_model="numpy")
 def uniform(key, position):
     """A number in [0, 1) from a key and a position: the finaliser of SplitMix64 (Steele et al. 2014), no state."""
     bits = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(position) * np.uint64(0xD1B54A32D192ED03)
