@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 import sympy as sp
@@ -70,12 +71,17 @@ RESERVED = frozenset(keyword.kwlist) | frozenset(
 )
 
 
-def legal(name: str, taken: frozenset[str] = RESERVED) -> str:
-    """A name that is not taken.
+OF_FUNCTIONS = re.compile(r"(forward|train|predict|evaluate|gradients?|update)_")
+
+
+def legal(name: str, taken: Container[str] = RESERVED) -> str:
+    """A name that is not taken, and that no function of the module has.
 
     >>> legal("lambda"), legal("W1")
     ('lambda_', 'W1')
     """
+    if OF_FUNCTIONS.match(name):
+        name = f"the_{name}"
     while name in taken:
         name += "_"
     return name
@@ -83,10 +89,19 @@ def legal(name: str, taken: frozenset[str] = RESERVED) -> str:
 
 def legalised(program: Program) -> tuple[Program, Mapping[str, str]]:
     """The program under names that the source can have, and the model's own name of every tensor."""
-    renamed = {name: legal(name) for name in program.by_name}
-    symbols = _index_symbols(program)
-    taken = RESERVED | frozenset(renamed.values())
-    other = {s: sp.Symbol(legal(s.name, taken), integer=True, nonnegative=True) for s in symbols if s.name in taken}
+    renamed: dict[str, str] = {}
+    fine = {name for name in program.by_name if legal(name) == name}
+    for name in program.by_name:
+        renamed[name] = name if name in fine else legal(name, RESERVED | fine | set(renamed.values()))
+    local = {f"{renamed[name]}_value" for name, tensor in program.by_name.items() if not tensor.indices}
+    symbols = sorted(_index_symbols(program), key=str)
+    taken = {*RESERVED, *renamed.values(), *local}
+    other = {}
+    for symbol in symbols:
+        if legal(symbol.name, taken) != symbol.name:
+            new = legal(symbol.name, taken | {s.name for s in symbols})
+            taken.add(new)
+            other[symbol] = sp.Symbol(new, integer=True, nonnegative=True)
     back = {new: old for old, new in renamed.items()}
     if not other and all(old == new for old, new in renamed.items()):
         return program, back

@@ -347,6 +347,8 @@ def conform(name, value, kind, shape, real, bound=None):
         raise ValueError(f"{name}: shape {array.shape}; the model takes ({wanted})")
     if kind != "integer":
         return np.ascontiguousarray(array, real)
+    if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
+        raise ValueError(f"{name}: {array[~np.isfinite(array)].flat[0]} is not an integer")
     if array.dtype.kind == "f" and not np.all(array == np.floor(array)):
         raise ValueError(f"{name}: {array[array != np.floor(array)].flat[0]} is not an integer")
     array = np.ascontiguousarray(array, np.int64)
@@ -385,6 +387,11 @@ def given_arrays(machine, x, y=None, sample_weight=None):
                 raise ValueError(f"{name}: missing; give a dict with {', '.join(entries)}")
             arrays[name] = conform(name, values[name], kind, tuple(shape), real, kernels["bounds"].get(name))
     counts = {name: len(a) for name, a in arrays.items()}
+    if not counts and kernels["inputs"]:
+        raise ValueError("x: missing; give the inputs")
+    for name in kernels["weights"]:
+        if name in arrays and arrays[name].size and not arrays[name].min() >= 0:
+            raise ValueError(f"{name}: the weight {arrays[name].min()}; a weight is at least 0")
     if len(set(counts.values())) > 1:
         raise ValueError("different numbers of samples: " + ", ".join(f"{k} has {v}" for k, v in counts.items()))
     if 0 in counts.values():
@@ -395,10 +402,14 @@ def given_arrays(machine, x, y=None, sample_weight=None):
 def parameter_arrays(machine, parameters):
     """The parameters as contiguous arrays of the kernels' type, checked against their shapes."""
     arrays = {}
+    if not hasattr(parameters, "keys"):
+        raise ValueError(f"parameters: {type(parameters).__name__}; give a dict of name -> array")
     for name, shape in machine.kernels["parameters"].items():
         if name not in parameters:
             raise ValueError(f"parameter {name} is missing; the model has {', '.join(machine.kernels['parameters'])}")
         value = np.asarray(parameters[name])
+        if value.dtype.kind not in "fiub":
+            raise ValueError(f"parameter {name}: values of type {value.dtype}; give real numbers")
         if value.shape != tuple(shape):
             raise ValueError(f"parameter {name}: shape {value.shape}; the model takes {tuple(shape)}")
         arrays[name] = np.ascontiguousarray(value, machine.real).reshape(tuple(shape) or (1,))

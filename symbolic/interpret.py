@@ -142,7 +142,10 @@ def _power(base: Any, exponent: sp.Expr, value: Any, arithmetic: Any) -> Any:
         return arithmetic.sqrt(base)
     if exponent == -sp.Rational(1, 2):
         return 1 / arithmetic.sqrt(base)
-    return base ** value(exponent)
+    power = value(exponent)
+    if isinstance(base, int) and not (isinstance(power, int) and power >= 0):
+        base = arithmetic_number(arithmetic, base)  # 3**-1 of integers would be a float, whatever the arithmetic
+    return base**power
 
 
 def truth(condition: sp.Basic, value: Any) -> bool:

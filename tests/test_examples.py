@@ -1,0 +1,95 @@
+"""Every example is read, derived and trained for an epoch; every script runs with small settings."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule.runtime.data import prepare
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SPECS = sorted(EXAMPLES.rglob("*.toml"))
+
+
+def named(path: Path) -> str:
+    return path.relative_to(EXAMPLES).as_posix()
+
+
+def script(name: str) -> ModuleType:
+    path = EXAMPLES / name
+    spec = importlib.util.spec_from_file_location(f"example_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", SPECS, ids=named)
+def test_a_spec_is_derived_and_trains(path: Path) -> None:
+    spec = cr.read_spec(path)
+    assert set(spec.model.derivation().gradients) == set(cr.compile(spec.model).init())
+    how = spec.training
+    parts = prepare(spec.data, spec.model, how.validation, how.seed, how.dtype)
+    assert parts.test is not None, "an example ends with scores on samples that it has not seen"
+    trainer = cr.Trainer(
+        spec.model, how.optimiser, how.batch_size, how.dtype, how.seed, 1, schedule=how.schedule
+    )
+    before = trainer.evaluate(parts.training.x, parts.training.y)["loss"]
+    trainer.fit(parts.training.x, parts.training.y, epochs=1, verbose=0)
+    assert trainer.evaluate(parts.training.x, parts.training.y)["loss"] < before
+
+
+@pytest.mark.parametrize("path", SPECS, ids=named)
+def test_a_spec_says_what_it_shows(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    assert f"({named(path)})" in (EXAMPLES / "README.md").read_text(encoding="utf-8") or (
+        f"({path.name})" in (path.parent / "README.md").read_text(encoding="utf-8")
+    )
+
+
+@pytest.mark.parametrize("name", ["convolution", "layer_norm", "embedding", "activation", "loss"])
+def test_the_examples_of_ones_own_are_proven(name: str) -> None:
+    cr.load(EXAMPLES / "own" / f"{name}.toml").derivation().prove()
+
+
+def test_the_note_is_printed_and_proven(capsys: pytest.CaptureFixture[str]) -> None:
+    script("python/note.py").main(1)
+    printed = capsys.readouterr().out
+    assert "y_hat = W^(o) a^(1)(W^(1) x)" in printed.replace("\n        =", " =").replace("y_hat = W^(o) x^(1)", "y_hat")
+    assert printed.endswith("Proven by brute force: W1, Wo\n")
+
+
+def test_lbfgs_fits() -> None:
+    assert script("python/lbfgs.py").main(30) < 0.05
+
+
+def test_the_standalone_file_trains() -> None:
+    assert script("python/standalone.py").main(3) > 0.6
+
+
+def test_the_comparison_measures() -> None:
+    loss, accuracy, *_, epochs = script("overfitting/compare.py").measured("none", seed=0, epochs=2)
+    assert 0 < loss < 2
+    assert 0 < accuracy <= 1
+    assert epochs == 2
+
+
+def test_the_data_are_those_that_the_script_makes(tmp_path: Path) -> None:
+    make = script("data/make.py")
+    for part in (make.noisy, make.crop, make.words):
+        part(tmp_path)
+    for made in tmp_path.iterdir():
+        kept = EXAMPLES / "data" / made.name
+        if made.suffix == ".csv":
+            assert made.read_text() == kept.read_text()
+            continue
+        with np.load(made) as new, np.load(kept) as old:
+            for name in ("x", "y"):
+                np.testing.assert_array_equal(new[name], old[name])
