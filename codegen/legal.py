@@ -12,63 +12,12 @@ import sympy as sp
 from ..symbolic.functions import CONTRACTIONS
 from ..symbolic.language import Index, Program, Tensor, element, elements, is_index, name_of, where_of
 
-RESERVED = frozenset(keyword.kwlist) | frozenset(
-    [
-        "abs",
-        "acos",
-        "acosh",
-        "address",
-        "array",
-        "asin",
-        "asinh",
-        "atan",
-        "atanh",
-        "carray",
-        "ceil",
-        "cos",
-        "cosh",
-        "erf",
-        "erfc",
-        "erfinv",
-        "exp",
-        "expm1",
-        "first",
-        "floor",
-        "gemm",
-        "largest",
-        "last",
-        "log",
-        "log1p",
-        "losses",
-        "max",
-        "min",
-        "np",
-        "njit",
-        "position",
-        "power",
-        "print",
-        "range",
-        "rates",
-        "real",
-        "samples",
-        "scalars",
-        "sigmoid",
-        "sign",
-        "sin",
-        "sinh",
-        "softplus",
-        "sqrt",
-        "table",
-        "tan",
-        "tanh",
-        "task",
-        "total",
-        "uniform",
-        "value",
-        "view",
-        "worker",
-    ]
-)
+WORDS = """
+    KERNELS SLOTS abs acos acosh address array asin asinh atan atanh carray ceil cos cosh erf erfc erfinv exp expm1
+    first floor gemm largest last log log1p losses max min njit np position power print range rates real samples
+    scalars sigmoid sign sin sinh softplus sqrt table tan tanh task total uniform value view worker
+"""
+RESERVED = frozenset(keyword.kwlist) | frozenset(WORDS.split())
 
 
 OF_FUNCTIONS = re.compile(r"(forward|train|predict|evaluate|gradients?|update)_")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import mpmath
 import sympy as sp
 
+from .derive import PIECEWISE_CONSTANT
 from .errors import InternalError
 from .interpret import evaluate, interpret, truth
 from .language import SAMPLES, Equation, Kind, Program, Role, elements, name_of, where_of
@@ -174,6 +175,8 @@ class _Brute:
             return self._written_out(expr)
         if isinstance(expr, sp.Piecewise):
             return self._branch(expr)
+        if isinstance(expr, PIECEWISE_CONSTANT):  # constant around the point
+            return sp.Integer(int(evaluate(expr, self.sizes, self.values, mpmath)))
         if not expr.args:
             return expr
         return expr.func(*(self._scalar(a) for a in expr.args))

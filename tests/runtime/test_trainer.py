@@ -25,6 +25,7 @@ WEIGHT = RNG.integers(0, 4, 50).astype(float)
 
 MODEL = cr.Model(2, [cr.Dense(3, "tanh"), cr.Dense(1)], penalties=[cr.L2(0.01)])
 LINE = cr.Model(2, [cr.Dense(1)], penalties=[cr.L2(0.1)])  # compiled once for each optimiser, so as small as can be
+MOMENTUM = optimiser("momentum")
 DROPPED = cr.Model(2, [cr.Dense(4, "tanh"), cr.Dropout(0.4), cr.Dense(1)])
 CLASSES = cr.Model(2, [cr.Dense(3, "softmax")], "cross_entropy")
 LABELS = (X[:, 0] > 0) + (X[:, 1] > 0).astype(int)
@@ -82,19 +83,18 @@ def constant(rule: cr.Optimiser, steps: int) -> list[float]:
     return [rule.hyperparameters["lr"]] * steps
 
 
+MORE: Mapping[str, Mapping[str, float]] = {  # where defaults leave most of a rule out
+    "sgd": {"lr": 0.05, "momentum": 0.8, "nesterov": True, "weight_decay": 0.1},
+    "rmsprop": {"momentum": 0.5, "centered": True, "weight_decay": 0.1},
+}
+
+
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_every_optimiser_is_its_formula(name: str) -> None:
-    rule = optimiser(name)
-    trainer = new(LINE, rule=rule, batch_size=50)
+    rule = optimiser(name, **MORE.get(name, {}))
+    trainer = new(LINE, rule, batch_size=50)
     trainer.fit(X, Y, epochs=22, verbose=0)
     assert furthest(trainer.parameters, by_the_rule(LINE, rule, (X, Y), constant(rule, 22))) < 1e-12
-
-
-def test_a_rule_with_all_its_hyperparameters() -> None:
-    rule = cr.SGD(lr=0.05, momentum=0.8, nesterov=True, weight_decay=0.1)
-    trainer = new(LINE, rule=rule, batch_size=50)
-    trainer.fit(X, Y, epochs=20, verbose=0)
-    assert furthest(trainer.parameters, by_the_rule(LINE, rule, (X, Y), constant(rule, 20))) < 1e-12
 
 
 def test_a_rule_of_the_users_own() -> None:
@@ -127,7 +127,6 @@ def by_value(limit: float) -> Callable[[Arrays], Arrays]:
     ("bounds", "clipped"),
     [
         ({"clip_value": 0.05}, by_value(0.05)),
-        ({"clip_norm": 0.3}, by_norm(0.3)),
         ({"clip_norm": 0.3, "clip_value": 0.05}, lambda g: by_value(0.05)(by_norm(0.3)(g))),
     ],
 )
@@ -158,30 +157,30 @@ TWINS = (np.tile(X[:1], (10, 1)), np.tile(Y[:1], (10, 1)))  # the same sample: b
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("warm_up", [0, 7])
 def test_schedules_give_each_step_its_rate(name: str, warm_up: int) -> None:
-    rule, plan = cr.Momentum(lr=0.3), schedule(name, warm_up=warm_up)
-    trainer = new(rule=rule, batch_size=2, schedule=plan)
+    rule, plan = MOMENTUM, schedule(name, warm_up=warm_up)
+    trainer = new(LINE, rule, batch_size=2, schedule=plan)
     history = trainer.fit(*TWINS, epochs=4, verbose=0)
-    rates = [plan.rate(0.3, t, 20, t // 5, 4) for t in range(20)]
+    rates = [plan.rate(0.01, t, 20, t // 5, 4) for t in range(20)]
     assert history["rate"] == rates[4::5]
-    assert furthest(trainer.parameters, by_the_rule(MODEL, rule, TWINS, rates)) < 1e-12
+    assert furthest(trainer.parameters, by_the_rule(LINE, rule, TWINS, rates)) < 1e-12
 
 
 def test_a_schedule_as_a_formula() -> None:
-    trainer = new(rule=cr.Momentum(lr=0.3), batch_size=2, schedule="lr/(1 + t + E)")
-    assert trainer.fit(*TWINS, epochs=2, verbose=0)["rate"] == pytest.approx([0.3 / 7, 0.3 / 12])
+    trainer = new(LINE, MOMENTUM, batch_size=2, schedule="lr/(1 + t + E)")
+    assert trainer.fit(*TWINS, epochs=2, verbose=0)["rate"] == pytest.approx([0.01 / 7, 0.01 / 12])
 
 
 def test_reduce_on_plateau_watches_the_loss() -> None:
     plan = cr.ReduceOnPlateau(factor=0.5, patience=1, threshold=0.5)
-    trainer = new(rule=cr.Momentum(lr=0.3), batch_size=50, schedule=plan)
+    trainer = new(LINE, MOMENTUM, batch_size=50, schedule=plan)
     history = trainer.fit(X, Y, epochs=8, verbose=0, validation=(X[:9], Y[:9]))
     rates = []
     for loss in history["val_loss"]:
-        rates.append(plan.rate(0.3))
+        rates.append(plan.rate(0.01))
         plan, _ = plan.next(loss)
     assert history["rate"] == rates
-    assert rates[-1] < 0.3
-    assert furthest(trainer.parameters, by_the_rule(MODEL, cr.Momentum(lr=0.3), (X, Y), rates)) < 1e-12
+    assert rates[-1] < 0.01
+    assert furthest(trainer.parameters, by_the_rule(LINE, MOMENTUM, (X, Y), rates)) < 1e-12
 
 
 # --- batches
@@ -237,9 +236,9 @@ def test_one_sample() -> None:
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_samples() -> None:
-    """With a rate of nearly nothing the weights stay, and batches of any size give the loss of the whole."""
+    """At the rate 0 the weights stay, and batches of any size give the loss of the whole."""
     for weight in (None, WEIGHT):
-        trainer = new(rule=cr.SGD(lr=1e-300), batch_size=7)
+        trainer = new(batch_size=7, schedule="0*lr")
         first = trainer.evaluate(X, Y, weight)["loss"]
         history = trainer.fit(X, Y, epochs=1, sample_weight=weight, verbose=0)
         assert history["loss"][0] == pytest.approx(first, rel=1e-12)
@@ -249,14 +248,13 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_samples() -> None:
 
 
 def test_fit_in_two_halves_is_one_fit() -> None:
-    for model in (MODEL, DROPPED):
-        whole, halves = (new(model, batch_size=7, schedule=cr.StepDecay(step_size=2)) for _ in range(2))
-        whole.fit(X, Y, epochs=5, validation=0.2, verbose=0)
-        halves.fit(X, Y, epochs=2, validation=0.2, verbose=0)
-        halves.fit(X, Y, epochs=3, validation=0.2, verbose=0)
-        assert same(whole.parameters, halves.parameters)
-        assert same(whole.best_parameters, halves.best_parameters)
-        assert rows(whole.history) == rows(halves.history)
+    whole, halves = (new(DROPPED, batch_size=7, schedule=cr.StepDecay(step_size=2)) for _ in range(2))
+    whole.fit(X, Y, epochs=5, validation=0.2, verbose=0)
+    halves.fit(X, Y, epochs=2, validation=0.2, verbose=0)
+    halves.fit(X, Y, epochs=3, validation=0.2, verbose=0)
+    assert same(whole.parameters, halves.parameters)
+    assert same(whole.best_parameters, halves.best_parameters)
+    assert rows(whole.history) == rows(halves.history)
 
 
 THREADS = """
@@ -272,20 +270,19 @@ norm = cr.Equations(BATCH_NORM, "h", {}, {"g": ["j"], "c": ["j"]}, {"g": 1.0})
 model = cr.Model(40, [cr.Dense(300, "tanh"), norm, cr.Dropout(0.3), cr.Dense(5, "softmax")], "cross_entropy")
 rng = np.random.default_rng(0)
 x, y = rng.normal(size=(700, 40)), rng.integers(0, 5, 700)
-for dtype in ("float32", "float64"):
-    for more in ({"clip_norm": 0.5}, {}):
-        results = []
-        for threads in (1, 2, 4, None):
-            trainer = cr.Trainer(model, cr.Adam(lr=0.01), 300, dtype, threads=threads, **more)
-            if threads is not None:
-                assert trainer._choice.most == threads
-                trainer._choice.best = threads
-                trainer._choice.times = {1: [1e9, 1e9]}
-            history = trainer.fit(x, y, epochs=3, validation=0.1, verbose=0)
-            weights = b"".join(w.tobytes() for w in trainer.parameters.values())
-            results.append((weights, history["loss"], history["val_loss"], trainer.predict(x).tobytes()))
-        assert all(r == results[0] for r in results), (dtype, more)
-        assert np.isfinite(results[0][1]).all() and results[0][1][-1] < results[0][1][0]
+for dtype, more in (("float32", {"clip_norm": 0.5}), ("float64", {})):
+    results = []
+    for threads in (1, 2, 4, None):
+        trainer = cr.Trainer(model, cr.Adam(lr=0.01), 300, dtype, threads=threads, **more)
+        if threads is not None:
+            assert trainer._choice.most == threads
+            trainer._choice.best = threads
+            trainer._choice.times = {1: [1e9, 1e9]}  # so slow with one thread that it does not look again
+        history = trainer.fit(x, y, epochs=2, verbose=0)
+        weights = b"".join(w.tobytes() for w in trainer.parameters.values())
+        results.append((weights, history["loss"], trainer.predict(x).tobytes()))
+    assert all(r == results[0] for r in results), (dtype, more)
+    assert np.isfinite(results[0][1]).all() and results[0][1][-1] < results[0][1][0]
 print("same")
 """
 
@@ -294,7 +291,7 @@ def test_the_bits_do_not_depend_on_the_threads() -> None:
     """In a process of its own, where Numba has four threads on any machine."""
     made = subprocess.run(
         [sys.executable, "-c", THREADS],
-        env={**os.environ, "NUMBA_NUM_THREADS": "4"},
+        env={**os.environ, "NUMBA_NUM_THREADS": "4", "OMP_WAIT_POLICY": "passive"},  # more threads than cores
         capture_output=True,
         text=True,
         timeout=300,
@@ -403,7 +400,7 @@ def test_classes_and_one_hot_targets_are_the_same() -> None:
 
 
 def test_the_best_weights_are_kept() -> None:
-    trainer = new(rule=cr.Momentum(lr=0.3))
+    trainer = new(LINE, MOMENTUM, schedule="30*lr")
     seen: list[tuple[float, Arrays]] = []
     history = trainer.fit(
         X,
@@ -425,7 +422,7 @@ def test_the_best_weights_are_kept() -> None:
 
 
 def test_a_loss_that_is_not_finite_stops(capsys: pytest.CaptureFixture[str]) -> None:
-    trainer = new(cr.Model(2, [cr.Dense(1)]), cr.SGD(lr=1e200), batch_size=50)
+    trainer = new(LINE, MOMENTUM, batch_size=50, schedule="1e200*lr")
     history = trainer.fit(X, Y, epochs=9, verbose=0)
     assert len(history) < 9
     assert not math.isfinite(history["loss"][-1])
@@ -448,7 +445,7 @@ def test_ctrl_c_keeps_last_and_best_weights() -> None:
         if row["epoch"] == 3:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt, match=r"epoch 4; trainer\.parameters are the last .* best_parameters"):
+    with pytest.raises(KeyboardInterrupt, match=r"epoch 4; trainer\.parameters are the last .*best_parameters"):
         trainer.fit(X, Y, epochs=9, verbose=0, callbacks=[interrupt])
     plain.fit(X, Y, epochs=3, verbose=0)
     assert trainer.history.stopped == "interrupted"
@@ -463,14 +460,21 @@ def test_ctrl_c_keeps_last_and_best_weights() -> None:
 
 SIGNALLED = """
 import sys, numpy as np, chainrule as cr
-x = np.random.default_rng(0).normal(size=(20000, 2))
+
+class Ready:
+    def start(self, trainer):
+        print("ready", flush=True)
+
+    def __call__(self, trainer, row):
+        pass
+
+x = np.random.default_rng(0).normal(size=(5_000_000, 2))
 model = cr.Model(2, [cr.Dense(3, "tanh"), cr.Dense(1)], penalties=[cr.L2(0.01)])
 trainer = cr.Trainer(model, cr.Adam(lr=0.02), 1, "float64", threads=1)
 trainer.fit(x[:20], x[:20, :1], epochs=1, verbose=0)
 first = trainer.parameters
-print("ready", flush=True)
 try:
-    trainer.fit(np.tile(x, (1000, 1)), np.tile(x[:, :1], (1000, 1)), epochs=1, verbose=0)  # minutes
+    trainer.fit(x, x[:, :1], epochs=1000, verbose=0, callbacks=[Ready()])
 except KeyboardInterrupt as interruption:
     trainer.save(sys.argv[1])
     moved = any((first[k] != trainer.parameters[k]).any() for k in first)
@@ -485,7 +489,7 @@ def test_a_real_signal_is_heard_within_an_epoch(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         try:
-            process.communicate(timeout=1.0)
+            process.communicate(timeout=0.7)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
         try:
