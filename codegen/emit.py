@@ -7,9 +7,7 @@ cite the formulas they compute, then one function a phase that finds the arrays 
 
 from __future__ import annotations
 
-import hashlib
 import pprint
-import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,16 +16,15 @@ import sympy as sp
 
 from ..symbolic.language import SAMPLE_INDEX, SAMPLES, Index, Kind, Program, Role, Tensor
 from ..symbolic.optimisers import Optimiser
-from ..symbolic.text import equation_text, expression_text
 from .expression import Names, source
+from .layout import INDENT, wrapped
 from .legal import legal
-from .loops import INDENT, Scope, arrays_of, block_lines, scalar_names
+from .loops import Scope, arrays_of, block_lines, scalar_names
 from .plan import Phase, Plan, Step, Task
 
 OPTIONS = 'fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, error_model="numpy", nogil=True'
 FIXED_SLOTS = ("@samples", "@start", "@step", "@gathering", "@key", "@scratch")  # no tensor has such a name
 SCRATCH_ALIGNMENT = 64
-LINE_LENGTH = 106
 ROWS = {
     "predict": "forward",
     "evaluate": "forward_loss",
@@ -96,34 +93,6 @@ class Module:
         lines += [head, *([f'{INDENT}"""{comment}"""'] if comment else []), *(INDENT + line for line in body)]
         self.lines += ["", "", *lines]
         return name
-
-
-def wrapped(line: str) -> list[str]:
-    """A line that is too long, on several: the arguments of a call, or a right side in brackets of its own."""
-    code, comment = (line.partition("  # ")[::2]) if "  # " in line else (line, "")
-    if len(code) <= LINE_LENGTH or code.lstrip().startswith(("for ", "if ")):
-        return [line]
-    indent = code[: len(code) - len(code.lstrip())]
-    parts = re.match(r"(\s*[\w\[\], -]+? [+]?= )(.*)\Z", code)
-    if parts:
-        head, inner = f"{parts[1]}(", parts[2]
-    elif _is_one_call(code):
-        head, inner = f"{code.partition('(')[0]}(", code.partition("(")[2][:-1]
-    else:
-        return [line]
-    width = LINE_LENGTH - len(indent) - len(INDENT)
-    body = textwrap.wrap(inner, width, break_long_words=False, break_on_hyphens=False)
-    return [head, *(f"{indent}{INDENT}{part}" for part in body), f"{indent})" + (f"  # {comment}" if comment else "")]
-
-
-def _is_one_call(code: str) -> bool:
-    """Whether the first bracket is closed by the last character."""
-    depth = 0
-    for at, character in enumerate(code):
-        depth += (character == "(") - (character == ")")
-        if character == ")" and depth == 0:
-            return at == len(code) - 1
-    return False
 
 
 def module_source(
@@ -616,38 +585,3 @@ class RoutineWriter:
 
 def _reads(rule: Optimiser, name: str) -> bool:
     return any(sp.Symbol(name, real=True) in expr.free_symbols for _, expr in rule.updates)
-
-
-def banner(
-    title: str, summary: Sequence[str], forward: Sequence[Step], backward: Sequence[Step], rule: Optimiser | None,
-    operations: int,
-) -> str:  # fmt: skip
-    """The head of the file: the model, its formulas under their numbers, the update, the operations."""
-    lines = [f"{title}.  Change the model, not this file.", "", *summary, ""]
-    for heading, steps in (
-        ("forward", forward),
-        ("backward: dq is the derivative of L with respect to q", backward),
-    ):
-        if steps:
-            lines += [heading, *(_formula(s) for s in steps), ""]
-    if rule is not None:
-        lines.append(f"update, for every element w of every parameter and its gradient g ({rule.name})")
-        updates = (*rule.scalar_updates, *rule.updates)
-        lines += [
-            textwrap.fill(f"{n} = {expression_text(e)}", 100, initial_indent="    ", subsequent_indent="        ")
-            for n, e in updates
-        ]
-        lines.append("")
-    lines.append(f"operations: {operations} a sample, forward and backward, without the gradients of the parameters")
-    return "\n".join(lines).replace("\\", "\\\\") + "\n"
-
-
-def _formula(step: Step) -> str:
-    head = f"  ({step.number})"
-    text = f"{head:<8}{equation_text(step.equation)}"
-    return textwrap.fill(text, 106, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False)
-
-
-def content_hash(*parts: str) -> str:
-    """The hash that names a file after all that shaped it."""
-    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:16]

@@ -14,7 +14,8 @@ from ..symbolic.language import Kind, Program, Role, name_of
 from ..symbolic.layers import Activate, Dropout
 from ..symbolic.model import LOSS, OUTPUT, Model, Variant, layer_pieces
 from ..symbolic.optimisers import Optimiser
-from .emit import Routine, Update, banner, module_source
+from .banner import banner
+from .emit import Routine, Update, module_source
 from .legal import legalised
 from .plan import Step, plan
 

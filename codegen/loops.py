@@ -18,9 +18,8 @@ from ..symbolic.functions import ArgMaxOver, MaxOver
 from ..symbolic.language import SAMPLES, Equation, Index, Kind, Program, elements, name_of, where_of
 from ..symbolic.normalise import free_indices
 from .expression import Names, condition_source, integer_source, read_source, source
+from .layout import INDENT
 from .plan import Product, Step
-
-INDENT = "    "
 
 
 @dataclass(frozen=True)

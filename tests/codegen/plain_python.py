@@ -36,7 +36,7 @@ def part(array: np.ndarray, at: int, transposed: bool, rows: int, columns: int, 
     """A matrix inside an array; every element that it touches must be there."""
     flat, step = array.reshape(-1), array.itemsize
     stored = (columns, rows) if transposed else (rows, columns)
-    assert 0 <= at
+    assert at >= 0
     assert stored[1] <= stride
     assert at + (stored[0] - 1) * stride + stored[1] <= flat.size, "a product beyond its array"
     matrix = np.lib.stride_tricks.as_strided(flat[at:], stored, (stride * step, step))

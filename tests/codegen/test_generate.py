@@ -27,10 +27,8 @@ Arrays = dict[str, np.ndarray]
 
 # One of each kind for Numba's types and for BLAS; all others are run by Python alone, which takes a tenth of the time.
 COMPILED = (
-    "attention", "batch_norm", "conv2d", "dense", "elementary_functions", "embedding", "gru", "largest_of_all",
-    "layer_norm", "log_softmax", "lstm", "max_pool_2d", "pairs_of_samples", "parameters_without_indices",
-    "picked_classes", "piecewise_constant", "position_of_the_largest", "residual", "several_inputs_and_outputs",
-    "upsampling", "weights_only",
+    "attention", "conv2d", "elementary_functions", "embedding", "gru", "largest_of_all", "layer_norm", "max_pool_2d",
+    "pairs_of_samples", "parameters_without_indices", "piecewise_constant", "several_inputs_and_outputs", "upsampling",
 )  # fmt: skip
 
 

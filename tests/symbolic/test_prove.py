@@ -16,7 +16,7 @@ from chainrule.symbolic.derive import Derived
 from chainrule.symbolic.errors import InternalError
 from chainrule.symbolic.functions import CONTRACTIONS
 from chainrule.symbolic.language import Equation, Kind, Program, Role, elements
-from chainrule.symbolic.layers import Activate, Dense, Dropout, Equations, Layer
+from chainrule.symbolic.layers import Activate, Dense, Dropout, Equations
 from chainrule.symbolic.losses import LOSSES
 from chainrule.symbolic.model import Model, Variant
 from chainrule.symbolic.penalties import PENALTIES, ElasticNet, Penalty

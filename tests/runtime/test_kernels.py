@@ -1,0 +1,536 @@
+"""Kernels against an independent autograd, at the edges of numbers, and at the door."""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from autograd import value_and_grad
+
+import chainrule as cr
+from chainrule.runtime import support
+from chainrule.symbolic.activations import ACTIVATIONS
+from chainrule.symbolic.losses import LOSSES
+from chainrule.symbolic.model import Variant
+
+from ..codegen.plain_python import in_both_orders, model_machine
+from . import reference
+from .reference import POSITIVE, mean_over_samples, targets
+
+Arrays = dict[str, np.ndarray]
+
+
+def assert_same(got: tuple[float, Arrays], wanted: tuple[float, Arrays], relative: float = 1e-10) -> None:
+    """Every gradient to a part of its largest element."""
+    assert got[0] == pytest.approx(wanted[0], rel=relative, abs=relative)
+    assert got[1].keys() == wanted[1].keys()
+    for name, gradient in wanted[1].items():
+        largest = float(abs(gradient).max())
+        assert np.isfinite(largest)
+        assert got[1][name].shape == gradient.shape
+        error = float(abs(got[1][name] - gradient).max())
+        assert error <= relative * largest + 1e-16, f"d{name}: wrong by {error:.2g} where {largest:.2g} is largest"
+
+
+def shifted(parameters: Mapping[str, np.ndarray], seed: int, size: float = 0.3) -> Arrays:
+    """Parameters none of which is at its first value."""
+    rng = np.random.default_rng(seed)
+    return {name: np.asarray(v + size * rng.normal(size=np.shape(v))) for name, v in parameters.items()}
+
+
+# Every activation with every loss, in Python: the source is what is wrong, if something is
+
+
+def pairs() -> list[tuple[str, str]]:
+    """All that have a value: the logarithm of what may be negative has none, and such models are refused."""
+    return [
+        (activation, loss)
+        for activation in ACTIVATIONS
+        for loss in LOSSES
+        if not (loss in POSITIVE and activation in ("identity", "log_softmax"))
+    ]
+
+
+def test_all_rows_have_a_reference() -> None:
+    assert reference.ACTIVATIONS.keys() == ACTIVATIONS.keys()
+    assert reference.LOSSES.keys() == LOSSES.keys()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activation_with_every_loss(activation: str, tmp_path: Path) -> None:
+    checked = 0
+    for number, loss in enumerate(loss for a, loss in pairs() if a == activation):
+        rng = np.random.default_rng([number, len(activation)])
+        model = cr.Model(2, [cr.Dense(4, activation)], loss)
+        machine = model_machine(model, tmp_path, Variant(weighted=bool(number % 2)))
+        parameters = shifted(support.initial_parameters(machine), number)
+        x, y = rng.normal(size=(3, 2)), targets(loss, 3, 4, rng)
+        if loss in POSITIVE:  # keep what comes out between 0 and 1
+            parameters["Wo"] *= 0.05
+            parameters["bo"] = (-0.5 if activation in ("exp", "softplus") else 0.5) + 0.05 * rng.normal(size=4)
+            x = x.clip(-1, 1)
+        weight = np.array([0.5, 0.0, 2.0]) if number % 2 else None
+        got = in_both_orders(machine, lambda m: support.run_gradients(m, parameters, x, y, weight))  # noqa: B023
+        assert_same(got, reference.loss_and_gradients([activation], loss, parameters, x, y, weight))
+        checked += 1
+    assert checked >= len(LOSSES) - len(POSITIVE)
+
+
+# The same in machine code: one activation a layer, one model a group
+
+
+GROUPS = {
+    "squared_error": ["relu", "leaky_relu", "prelu", "relu6", "elu", "selu", "identity"],
+    "huber": ["gelu", "gelu_tanh", "sigmoid", "hard_sigmoid", "tanh", "hard_tanh"],
+    "absolute_error": ["softplus", "softsign", "silu", "swish", "hard_swish", "mish"],
+    "cross_entropy": ["sin", "exp", "gaussian", "log_softmax", "softmax"],
+}
+OTHER_LOSSES = {
+    "log_cosh": ["tanh", "identity"], "quantile": ["identity"], "binary_cross_entropy": ["tanh", "sigmoid"],
+    "hinge": ["tanh"], "squared_hinge": ["identity"], "poisson": ["tanh", "exp"], "gaussian_nll": ["tanh", "identity"],
+    "kl_divergence": ["softmax"],
+}  # fmt: skip
+UNITS = 4
+PENALTIES = [cr.L2(0.01), cr.L1(0.02)]
+
+
+@lru_cache
+def kernels(activations: tuple[str, ...], loss: str, dtype: str = "float64") -> cr.Kernels:
+    """Compiled once for all tests; penalties where there are several layers."""
+    layers = [cr.Dense(UNITS, a) for a in activations]
+    return cr.compile(cr.Model(3, layers, loss, PENALTIES if len(layers) > 1 else []), dtype)
+
+
+def block_of(made: cr.Kernels, variant: Variant) -> int:
+    phases = made.machine(variant).kernels["routines"]["gradients"]
+    return max(size for phase in phases for size in phase["sample_blocks"])
+
+
+def check(activations: list[str], loss: str, samples: int, weighted: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    made = kernels(tuple(activations), loss)
+    parameters = shifted(made.init(seed), seed)
+    x, y = rng.normal(size=(samples, 3)), targets(loss, samples, UNITS, rng)
+    weight = rng.random(samples) * (rng.random(samples) > 0.3) if weighted else None
+    if weight is not None:
+        weight[-1] = 0.5  # zeros elsewhere
+    l2, l1 = (0.01, 0.02) if len(activations) > 1 else (0.0, 0.0)
+    wanted = reference.loss_and_gradients(activations, loss, parameters, x, y, weight, l2, l1)
+    assert_same(made.loss_and_gradients(parameters, x, y, weight), wanted)
+
+
+def test_groups_hold_every_row() -> None:
+    assert {a for group in GROUPS.values() for a in group} == set(ACTIVATIONS)
+    assert set(GROUPS) | set(OTHER_LOSSES) == set(LOSSES)
+
+
+@pytest.mark.parametrize("loss", [*GROUPS, *OTHER_LOSSES])
+def test_gradients_equal_autograd_for_odd_batches(loss: str) -> None:
+    activations = GROUPS.get(loss) or OTHER_LOSSES[loss]
+    block = block_of(kernels(tuple(activations), loss), Variant())
+    assert 32 <= block <= 512
+    for seed, samples in enumerate((1, 2, 31, 33, block, block + 1)):
+        check(activations, loss, samples, False, seed)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
+def test_sample_weights(loss: str) -> None:
+    for seed, samples in enumerate((1, 2, 33, 513)):
+        check(GROUPS[loss], loss, samples, True, seed)
+
+
+CLASSES = ("sin", "exp", "gaussian", "log_softmax", "softmax")
+X = np.random.default_rng(5).normal(size=(37, 3))
+LABELS = np.random.default_rng(6).integers(0, UNITS, 37)
+
+
+def test_integer_targets_are_one_hot_targets() -> None:
+    made = kernels(CLASSES, "cross_entropy")
+    parameters = shifted(made.init(), 1)
+    one_hot = np.eye(UNITS)[LABELS]
+    wanted = reference.loss_and_gradients(CLASSES, "cross_entropy", parameters, X, one_hot, None, 0.01, 0.02)
+    for y in (LABELS, LABELS[:, None], LABELS.astype(float), LABELS.astype(np.uint8), one_hot, one_hot.astype(int)):
+        assert_same(made.loss_and_gradients(parameters, X, y), wanted)
+    # with weights only the integers need a module of their own: the one-hot form has been seen above
+    weight = np.arange(37.0)
+    wanted = reference.loss_and_gradients(CLASSES, "cross_entropy", parameters, X, one_hot, weight, 0.01, 0.02)
+    assert_same(made.loss_and_gradients(parameters, X, LABELS, weight), wanted)
+
+
+def test_weights_that_are_all_zero_give_a_gradient_of_zero() -> None:
+    made = kernels(CLASSES, "cross_entropy")
+    parameters = shifted(made.init(), 2)
+    loss, gradients = made.loss_and_gradients(parameters, X, LABELS, np.zeros(37))
+    penalties = sum(0.005 * (W**2).sum() + 0.02 * abs(W).sum() for k, W in parameters.items() if k[0] == "W")
+    assert loss == pytest.approx(penalties)
+    assert not gradients["bo"].any()
+
+
+def test_single_precision() -> None:
+    made = kernels(CLASSES, "cross_entropy", "float32")
+    parameters = shifted(made.init(), 3)
+    got = made.loss_and_gradients(parameters, X, LABELS)
+    assert {g.dtype for g in got[1].values()} == {np.dtype("float32")}
+    assert {v.dtype for v in made.init().values()} == {np.dtype("float32")}
+    wanted = reference.loss_and_gradients(
+        CLASSES, "cross_entropy", parameters, X, np.eye(UNITS)[LABELS], None, 0.01, 0.02
+    )
+    assert_same(got, wanted, 2e-5)
+    with pytest.raises(AssertionError):  # it is not double precision under another name
+        assert_same(got, wanted, 1e-10)
+
+
+# Threads, samples
+
+
+@pytest.fixture(scope="module")
+def wide() -> cr.Kernels:
+    """Blocks of 32 samples and several blocks of units, so that there is something to share out."""
+    return cr.compile(cr.Model(200, [cr.Dense(180, "tanh"), cr.Dense(3, "softmax")], "cross_entropy"), "float32")
+
+
+def test_same_bits_for_any_number_of_threads(wide: cr.Kernels) -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(321, 200)), rng.integers(0, 3, 321)
+    phases = wide.machine().kernels["routines"]["gradients"]
+    assert max(phase["tasks"] for phase in phases) > 4
+    assert 321 > 2 * max(size for phase in phases for size in phase["sample_blocks"])
+    parameters, results = wide.init(1), []
+    for threads in (1, 2, 4, 1):
+        wide.threads = threads
+        results.append((wide.loss_and_gradients(parameters, x, y), wide.predict(parameters, x)))
+    (loss, gradients), outputs = results[0]
+    assert all(g.any() for g in gradients.values())
+    for (other_loss, others), other_outputs in results[1:]:
+        assert other_loss == loss
+        assert np.array_equal(other_outputs, outputs)
+        assert all(np.array_equal(others[name], g) for name, g in gradients.items())
+
+
+def test_predict_any_number_of_samples(wide: cr.Kernels) -> None:
+    rng = np.random.default_rng(2)
+    parameters = {k: np.asarray(v, "float64") for k, v in wide.init(2).items()}
+    x = rng.normal(size=(support.CHUNK + 37, 200)).astype("float32")
+    wanted = reference.predicted(["tanh", "softmax"], parameters, x.astype("float64"))
+    got = wide.predict(parameters, x)
+    assert got.shape == (len(x), 3)
+    np.testing.assert_allclose(got, wanted, atol=2e-6)
+    for first, last in ((0, 1), (support.CHUNK - 1, support.CHUNK + 2), (0, support.CHUNK)):
+        np.testing.assert_allclose(wide.predict(parameters, x[first:last]), wanted[first:last], atol=2e-6)
+
+
+def test_evaluate_is_the_loss_and_the_outputs() -> None:
+    made = kernels(CLASSES, "cross_entropy")
+    parameters = shifted(made.init(), 4)
+    loss, outputs = made.evaluate(parameters, X, LABELS)
+    assert loss == pytest.approx(made.loss_and_gradients(parameters, X, LABELS)[0], rel=1e-12)
+    np.testing.assert_allclose(outputs, reference.predicted(CLASSES, parameters, X), rtol=1e-10)
+    many = np.tile(X, (200, 1))
+    again, outputs = made.evaluate(parameters, many, np.tile(LABELS, 200))
+    assert len(outputs) == len(many) > support.CHUNK
+    assert again == pytest.approx(loss, rel=1e-12)
+
+
+# Arrays as they come
+
+
+def test_arrays_in_any_memory_order_and_type() -> None:
+    made = kernels(CLASSES, "cross_entropy")
+    parameters = shifted(made.init(), 5)
+    wanted = made.loss_and_gradients(parameters, X, LABELS)
+    turned = {k: np.asfortranarray(v) for k, v in parameters.items()}
+    strided = {k: np.repeat(v, 2, axis=-1)[..., ::2] for k, v in parameters.items()}
+    lists = {k: v.tolist() for k, v in parameters.items()}
+    assert not strided["W1"].flags.c_contiguous
+    for given in (turned, strided, lists):
+        assert_same(made.loss_and_gradients(given, X, LABELS), wanted, 0.0)
+    for x in (np.asfortranarray(X), np.repeat(X, 2, axis=1)[:, ::2], X.tolist(), X[::-1][::-1]):
+        assert_same(made.loss_and_gradients(parameters, x, LABELS.tolist()), wanted, 0.0)
+
+
+def test_what_is_given_is_not_changed() -> None:
+    made = kernels(CLASSES, "cross_entropy")
+    parameters, x, y = shifted(made.init(), 6), X.copy(), LABELS.copy()
+    before = {k: v.copy() for k, v in parameters.items()}
+    _, gradients = made.loss_and_gradients(parameters, x, y)
+    made.loss_and_gradients(parameters, -x, y)
+    assert np.array_equal(x, X)
+    assert np.array_equal(y, LABELS)
+    assert all(np.array_equal(before[k], v) for k, v in parameters.items())
+    assert all(np.array_equal(g, made.loss_and_gradients(parameters, x, y)[1][k]) for k, g in gradients.items())
+
+
+def good() -> dict[str, Any]:
+    return {"params": kernels(CLASSES, "cross_entropy").init(), "x": X, "y": LABELS}
+
+
+def without(name: str) -> dict[str, Any]:
+    return {k: v for k, v in good()["params"].items() if k != name}
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "parameter missing": ({"params": lambda p: without("b2")}, "b2"),
+    "parameter turned": ({"params": lambda p: {**p, "W1": p["W1"].T}}, "W1"),
+    "parameter too long": ({"params": lambda p: {**p, "bo": np.zeros(UNITS + 1)}}, "bo"),
+    "parameter of text": ({"params": lambda p: {**p, "bo": np.full(UNITS, "a")}}, ""),
+    "x with other features": ({"x": lambda x: x[:, :2]}, "x"),
+    "x one sample": ({"x": lambda x: x[0]}, "x"),
+    "x of text": ({"x": lambda x: x.astype(str)}, "x"),
+    "x ragged": ({"x": lambda x: [[1, 2, 3], [1, 2]]}, ""),
+    "x empty": ({"x": lambda x: x[:0], "y": lambda y: y[:0]}, "x"),
+    "y shorter": ({"y": lambda y: y[:-1]}, "y has 36"),
+    "y missing": ({"y": lambda y: None}, "y"),
+    "y above": ({"y": lambda y: y + 1}, "class 4"),
+    "y below": ({"y": lambda y: y - 1}, "class -1"),
+    "y broken": ({"y": lambda y: y + 0.5}, "0.5"),
+    "y not a number": ({"y": lambda y: y * np.nan}, "nan"),
+    "y of text": ({"y": lambda y: y.astype(str)}, "y"),
+    "y of other outputs": ({"y": lambda y: np.zeros((37, 3))}, "y"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_data_is_named(what: str) -> None:
+    changes, words = WRONG[what]
+    given = {k: changes[k](v) if k in changes else v for k, v in good().items()}
+    with pytest.raises(cr.DataError) as error:
+        kernels(CLASSES, "cross_entropy").loss_and_gradients(given["params"], given["x"], given["y"])
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_weights_are_named() -> None:
+    made, given = kernels(CLASSES, "cross_entropy"), good()
+    for weight in (np.ones(36), np.ones((37, 1)), np.full(37, "a")):
+        with pytest.raises(cr.DataError):
+            made.loss_and_gradients(given["params"], X, LABELS, weight)
+
+
+def test_signs_are_asked_for() -> None:
+    made = kernels(tuple(OTHER_LOSSES["hinge"]), "hinge")
+    with pytest.raises(cr.DataError, match="-1 and 1"):
+        made.loss_and_gradients(made.init(), X, np.zeros((37, UNITS)))
+
+
+def test_unknown_dtype() -> None:
+    with pytest.raises(cr.SpecError, match="float16"):
+        cr.compile(cr.Model(1, [cr.Dense(1)]), dtype="float16")
+
+
+# The edges of numbers
+
+
+FAR = (1e3, -1e3, 1e150, -1e150, 40.0, -40.0, 0.0)
+
+
+@pytest.mark.parametrize("loss", GROUPS)
+def test_far_away_is_finite(loss: str) -> None:
+    """Each activation of the group at |z| of 1000 and more, wherever exp itself is finite."""
+    activations = [a for a in GROUPS[loss] if a != "exp"]
+    made = kernels(tuple(GROUPS[loss]), loss)
+    for far in FAR:
+        for number, activation in enumerate(GROUPS[loss], start=1):
+            if activation == "exp" and far > 700:
+                continue
+            label = "o" if number == len(GROUPS[loss]) else str(number)
+            parameters = shifted(made.init(), number)
+            parameters[f"b{label}"] = np.full(UNITS, far) * np.array([1, -1, 1, 1])
+            parameters = limited(parameters, GROUPS[loss], number)
+            y = targets(loss, 5, UNITS, np.random.default_rng(0))
+            value, gradients = made.loss_and_gradients(parameters, X[:5], y)
+            squared = abs(far) > 1e100 and not np.isfinite(value)
+            assert squared or all(np.isfinite(g).all() for g in gradients.values()), (activation, far)
+    assert activations
+
+
+def limited(parameters: Arrays, activations: list[str], number: int) -> Arrays:
+    """Layers after the one in question do not let their own exponentials overflow."""
+    for k in range(number + 1, len(activations) + 1):
+        label = "o" if k == len(activations) else str(k)
+        parameters[f"W{label}"] = parameters[f"W{label}"] * (0.0 if activations[k - 1] == "exp" else 1e-2)
+    return parameters
+
+
+@pytest.mark.parametrize("loss", GROUPS)
+def test_nan_stays_nan(loss: str) -> None:
+    made = kernels(tuple(GROUPS[loss]), loss)
+    x = X.copy()
+    x[3, 1] = np.nan
+    value, gradients = made.loss_and_gradients(made.init(), x, targets(loss, 37, UNITS, np.random.default_rng(0)))
+    assert np.isnan(value)
+    assert np.isnan(gradients["W1"]).any()
+
+
+def test_nan_stays_in_its_sample(wide: cr.Kernels) -> None:
+    x = np.zeros((5, 200))
+    x[2, 7] = np.nan
+    assert np.isnan(wide.predict(wide.init(), x)).any(axis=1).tolist() == [False, False, True, False, False]
+
+
+# Layers of other shapes
+
+
+def test_dense_on_matrices() -> None:
+    """A sample with two indices goes into a dense layer: the sum runs over both."""
+    layers = [
+        cr.Equations("h[n,i,s] = tanh(sum(j, A[i,j]*x[n,j,s]) + c[i])", "h", {"i": 3}, {"A": "ij", "c": "i"},
+                     incoming=["j", "s"]),
+        cr.Dense(2),
+    ]  # fmt: skip
+    made = cr.compile(cr.Model((2, 4), layers))
+    parameters = shifted(made.init(), 7)
+    rng = np.random.default_rng(7)
+    x, y = rng.normal(size=(33, 2, 4)), rng.normal(size=(33, 2))
+
+    def total(p: Any) -> Any:
+        h = anp.tanh(anp.einsum("ij,njs->nis", p["A1"], x) + p["c1"][:, None])
+        return anp.mean((anp.einsum("kis,nis->nk", p["Wo"], h) + p["bo"] - y) ** 2)
+
+    assert parameters["Wo"].shape == (2, 3, 4)
+    assert_same(made.loss_and_gradients(parameters, x, y), value_and_grad(total)(parameters))
+
+
+def test_batch_norm_of_the_whole_batch_with_weights() -> None:
+    """Statistics need all samples, also those of other blocks; the weights are those of the loss only."""
+    equations = """
+        m[j] = mean(n, x[n,j])
+        v[j] = mean(n, (x[n,j] - m[j])**2)
+        h[n,j] = g[j]*(x[n,j] - m[j])/sqrt(v[j] + 1/1000) + c[j]
+    """
+    layers = [cr.Dense(3), cr.Equations(equations, "h", {}, {"g": "j", "c": "j"}), cr.Dense(2)]
+    made = cr.compile(cr.Model(2, layers))
+    parameters = shifted(made.init(), 8)
+    rng = np.random.default_rng(8)
+    x, y, weight = rng.normal(size=(515, 2)), rng.normal(size=(515, 2)), rng.random(515)
+
+    def total(p: Any) -> Any:
+        z = anp.dot(x, p["W1"].T) + p["b1"]
+        m = anp.mean(z, 0)
+        h = p["g2"] * (z - m) / anp.sqrt(anp.mean((z - m) ** 2, 0) + 1e-3) + p["c2"]
+        return mean_over_samples(anp.mean((anp.dot(h, p["Wo"].T) + p["bo"] - y) ** 2, 1), weight)
+
+    got, wanted = made.loss_and_gradients(parameters, x, y, weight), value_and_grad(total)(parameters)
+    assert abs(wanted[1].pop("b1")).max() < 1e-12  # what the mean takes away
+    assert abs(got[1].pop("b1")).max() < 1e-12
+    assert_same(got, wanted)
+
+
+def test_tokens_attention_and_layer_norm() -> None:
+    attention = """
+        q[n,s,d] = sum(j, Q[d,j]*x[n,s,j])
+        k[n,s,d] = sum(j, K[d,j]*x[n,s,j])
+        e[n,s,t] = exp(sum(d, q[n,s,d]*k[n,t,d])/sqrt(2))
+        h[n,s,j] = x[n,s,j] + sum(t, e[n,s,t]/sum(u, e[n,s,u])*x[n,t,j])
+    """
+    norm = """
+        m[n,s] = mean(j, x[n,s,j])
+        v[n,s] = mean(j, (x[n,s,j] - m[n,s])**2)
+        h[n,s,j] = g[j]*(x[n,s,j] - m[n,s])/sqrt(v[n,s] + 1/100)
+    """
+    layers = [
+        cr.Equations("h[n,s,j] = E[x[n,s],j] + P[s,j]", "h", {"v": 5, "j": 3}, {"E": "vj", "P": "sj"}, incoming=["s"]),
+        cr.Equations(attention, "h", {"d": 2, "t": 4, "u": 4}, {"Q": "dj", "K": "dj"}, incoming=["s", "j"]),
+        cr.Equations(norm, "h", {}, {"g": "j"}, {"g": "normal"}, incoming=["s", "j"]),
+        cr.Dense(2, "softmax"),
+    ]  # fmt: skip
+    made = cr.compile(cr.Model(4, layers, "cross_entropy", tokens=5))
+    parameters = shifted(made.init(), 9)
+    rng = np.random.default_rng(9)
+    x, y = rng.integers(0, 5, (34, 4)), rng.integers(0, 2, 34)
+
+    def total(p: Any) -> Any:
+        a = p["E1"][x] + p["P1"]
+        q, k = anp.einsum("dj,nsj->nsd", p["Q2"], a), anp.einsum("dj,nsj->nsd", p["K2"], a)
+        e = anp.exp(anp.einsum("nsd,ntd->nst", q, k) / 2**0.5)
+        a = a + anp.einsum("nst,ntj->nsj", e / anp.sum(e, -1, keepdims=True), a)
+        m = anp.mean(a, -1, keepdims=True)
+        a = p["g3"] * (a - m) / anp.sqrt(anp.mean((a - m) ** 2, -1, keepdims=True) + 0.01)
+        z = anp.einsum("ksj,nsj->nk", p["Wo"], a) + p["bo"]
+        return -anp.mean(anp.sum(np.eye(2)[y] * reference.log_softmax(z), -1))
+
+    assert_same(made.loss_and_gradients(parameters, x, y), value_and_grad(total)(parameters))
+    with pytest.raises(cr.DataError, match="5"):
+        made.predict(parameters, x + 1)
+    with pytest.raises(cr.DataError, match="integer"):
+        made.predict(parameters, x + 0.5)
+
+
+def test_convolution_and_pooling() -> None:
+    layers = [
+        cr.Equations("h[n,o,r] = tanh(sum(i, p, K[o,i,p]*where(r + p >= 1 and r + p < 7, x[n,i,r+p-1], 0)))", "h",
+                     {"o": 2, "p": 3, "r": 6}, {"K": "oip"}, incoming=["i", "s"]),
+        cr.Equations("h[n,o,r] = max(p, x[n,o,2*r+p])", "h", {"r": 3, "p": 2}, incoming=["o", "s"]),
+        cr.Dense(1),
+    ]  # fmt: skip
+    made = cr.compile(cr.Model((2, 6), layers))
+    parameters = shifted(made.init(), 10)
+    rng = np.random.default_rng(10)
+    x, y = rng.normal(size=(5, 2, 6)), rng.normal(size=(5, 1))
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1)))
+    windows = np.stack([padded[:, :, r : r + 3] for r in range(6)], axis=2)  # n i r p
+
+    def total(p: Any) -> Any:
+        h = anp.tanh(anp.einsum("oip,nirp->nor", p["K1"], windows))
+        h = anp.max(anp.reshape(h, (5, 2, 3, 2)), -1)
+        return anp.mean((anp.einsum("kor,nor->nk", p["Wo"], h) + p["bo"] - y) ** 2)
+
+    assert_same(made.loss_and_gradients(parameters, x, y), value_and_grad(total)(parameters))
+    x[0, 0, 2] = np.nan
+    assert np.isnan(made.predict(parameters, x)).ravel().tolist() == [True, False, False, False, False]
+
+
+def test_parameters_of_activations_for_each_unit() -> None:
+    own = cr.Activation("bent", "where(z <= 0, a*z, z) + b*sin(z)", {"a": 0.1, "b": 0.2}, per_unit=True)
+    made = cr.compile(cr.Model(2, [cr.Dense(3, own), cr.Dense(1, "swish")]))
+    parameters = shifted(made.init(), 11)
+    rng = np.random.default_rng(11)
+    x, y = rng.normal(size=(9, 2)), rng.normal(size=(9, 1))
+    bent = {name: v for name, v in parameters.items() if v.shape == (3,) and name != "b1"}
+    (a, b) = sorted(bent)
+
+    def total(p: Any) -> Any:
+        z = anp.dot(x, p["W1"].T) + p["b1"]
+        h = anp.where(z <= 0, p[a] * z, z) + p[b] * anp.sin(z)
+        z = anp.dot(h, p["Wo"].T) + p["bo"]
+        return anp.mean((z * reference.sigmoid(p["betao"] * z) - y) ** 2)
+
+    assert made.init()[a] == pytest.approx(0.1)
+    assert parameters["betao"].shape == ()
+    assert_same(made.loss_and_gradients(parameters, x, y), value_and_grad(total)(parameters))
+
+
+def test_scalar_gradients_wait_for_scalars() -> None:
+    """da is a number that reads another number, ds, which a sum over the batch must have made before."""
+    text = "m = mean(n, j, x[n,j]**2)\ns = a*m\nh[n,j] = x[n,j]*s + c[j]"
+    made = cr.compile(cr.Model(3, [cr.Equations(text, "h", {}, {"a": [], "c": "j"}, {"a": 0.3})]))
+    parameters = shifted(made.init(), 12)
+    y = np.random.default_rng(12).normal(size=(37, 3))
+
+    def total(p: Any) -> Any:
+        return anp.mean((X * p["ao"] * np.mean(X**2) * 3 / 3 + p["co"] - y) ** 2)
+
+    assert_same(made.loss_and_gradients(parameters, X, y), value_and_grad(total)(parameters))
+
+
+def test_first_values() -> None:
+    made = kernels(tuple(GROUPS["absolute_error"]), "absolute_error")
+    one, again, other = made.init(3), made.init(3), made.init(4)
+    assert {k: v.shape for k, v in one.items()} == dict(made.parameters)
+    assert all(np.array_equal(one[k], again[k]) for k in one)
+    assert not np.array_equal(one["W1"], other["W1"])
+    assert not one["b1"].any()
+    assert one["beta4"] == 1.0
+
+
+def test_source_is_the_file_and_repeats(tmp_path: Path) -> None:
+    made = kernels(("tanh",), "hinge")
+    assert made.path.read_text("utf-8") == made.source
+    assert cr.compile(made.model).path == made.path
+    assert cr.compile(made.model, "float32").path != made.path
+    assert "Kernels(" in repr(made)
+
+
+Run = Callable[..., Any]
