@@ -1,8 +1,8 @@
 """Plan -> source: one readable Python module of Numba kernels. Writes; decides nothing.
 
 A module holds, for every routine (`predict`, `evaluate`, `gradients`, `train`), functions over named arrays that
-cite the formulas they compute, then one function a phase that finds the arrays of its block in a table of addresses, and last
-`KERNELS`, a description by which the runtime allocates the arrays and runs the phases.
+cite the formulas they compute, then one function a phase that finds the arrays of its block in a table of addresses,
+and last `KERNELS`, a description by which the runtime allocates the arrays and runs the phases.
 """
 
 from __future__ import annotations
@@ -224,16 +224,14 @@ class RoutineWriter:
             sample_blocks.append(block)
             body += self._guard_sample_blocks(block, self._row_calls(number, phase.rows))
         count = 0
-        for task in phase.tasks:
-            calls = self._task_calls(task)
-            if task.leading is not None and task.leading.extent == SAMPLES:
-                sample_blocks.append(task.block)
-                body += self._guard_sample_blocks(task.block, calls)
-        for task in phase.tasks:
-            if task.leading is None or task.leading.extent != SAMPLES:
-                blocks = self._blocks(task)
-                body += self._guard_blocks(blocks, task, self._calls[task.name])
-                count += blocks
+        calls = {task.name: self._task_calls(task) for task in phase.tasks}
+        for task in (t for t in phase.tasks if t.by_samples):
+            sample_blocks.append(task.block)
+            body += self._guard_sample_blocks(task.block, calls[task.name])
+        for task in (t for t in phase.tasks if not t.by_samples):
+            blocks = self._blocks(task)
+            body += self._guard_blocks(blocks, task, calls[task.name])
+            count += blocks
         if number == 0 and self.routine.gathers:
             body += ["if task == 0:", INDENT + self._step_call()]
             count += 1
@@ -283,17 +281,12 @@ class RoutineWriter:
         name, arrays = self._function(name, steps, leading, {})
         views = [self._view(a) for a in arrays]
         fills = []
-        if number == 0:
-            if self.routine.gathers and self._gathers_within(self.plan.phases[0]):
-                fills += self._gather_lines([t.name for t in self.program.tensors if t.role in GIVEN], arrays)
+        if number == 0 and self.routine.gathers and self._gathers_within(self.plan.phases[0]):
+            fills += self._gather_lines([t.name for t in self.program.tensors if t.role in GIVEN], arrays)
         for k, tensor in enumerate(self.program.role(Role.NOISE)):
             if tensor.name in arrays and self._drawn_by_rows(tensor.name) == number:
                 fills += self._noise_lines(tensor, k, arrays)
         return [*views, *fills, f"{name}({', '.join(['first', 'last', 'samples', *arrays])})"]
-
-    @property
-    def _calls(self) -> dict[str, list[str]]:
-        return self.__dict__.setdefault("_task_call_lines", {})
 
     def _task_calls(self, task: Task) -> list[str]:
         parameter = task.gradient_of
@@ -317,7 +310,6 @@ class RoutineWriter:
                 f"losses = view(table[{self._slot('@losses')}], (table[2] + 1,), np.float64)",
                 "losses[table[2]] = L[0]",
             ]
-        self._calls[task.name] = lines
         return lines
 
     # arrays behind addresses

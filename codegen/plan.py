@@ -66,6 +66,11 @@ class Task:
     def name(self) -> str:
         return self.steps[-1].equation.name
 
+    @property
+    def by_samples(self) -> bool:
+        """Whether the blocks are blocks of samples, as many as the batch needs."""
+        return self.leading is not None and self.leading.extent == SAMPLES
+
 
 @dataclass(frozen=True)
 class Phase:

@@ -30,7 +30,12 @@ ENDING = {
     "poisson": "exp",
     "binary_cross_entropy": "sigmoid",
 }
-LONG = {"attention", "lstm"}  # expanded they take ten seconds; carried forward, one
+
+
+@pytest.fixture(autouse=True)
+def _short_expansions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small nets are expanded, larger ones carried forward: that is faster, and both ways are used."""
+    monkeypatch.setattr(prover, "LONGEST_EXPANSION", 300)
 
 
 def proven(program: Program, **options: float) -> Derived:
@@ -163,16 +168,13 @@ def residual() -> Model:
 
 
 @pytest.mark.parametrize("build", [convolution, layer_norm, batch_norm, attention, embedding, max_pool, residual])
-def test_layers_of_equations(build: Callable[[], Model], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prover, "LONGEST_EXPANSION", 1_000)
+def test_layers_of_equations(build: Callable[[], Model]) -> None:
     prove(build().derivation())
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name in LONG:
-        monkeypatch.setattr(prover, "LONGEST_EXPANSION", 0)
-        monkeypatch.setattr(prover, "MOST_ENTRIES", 4)
+    monkeypatch.setattr(prover, "MOST_ENTRIES", 8)
     proven(PROGRAMS[name]())
 
 
@@ -229,8 +231,7 @@ def without_a_term(expr: sp.Expr) -> sp.Expr:
 
 def droppable(name: str) -> list[str]:
     made = derived_program(PROGRAMS[name]())
-    sums = (sp.Add,)
-    return [e.name for e in made.backward if any(isinstance(t, sums) and elements(t) for t in e.expr.atoms(sp.Add))]
+    return [e.name for e in made.backward if any(elements(t) for t in e.expr.atoms(sp.Add))]
 
 
 @pytest.mark.parametrize("program", ["dense", "layer_norm", "residual", "outer_product", "shared_by_branches"])
@@ -277,16 +278,13 @@ def test_a_wrong_index_is_found(program: str) -> None:
     assert tried >= 2
 
 
-def test_a_sum_over_the_wrong_tensor_is_found() -> None:
-    made = proven(PROGRAMS["dense"]())
-    swapped = {made.adjoint["W"]: made.adjoint["b"], made.adjoint["b"]: made.adjoint["b"]}
-    wrong = {**made.adjoint, "b": made.adjoint["b"]}
-    assert swapped
-    table = made.with_equations(
-        made.forward.equations, [replace(e, expr=sp.Integer(0)) if e.name == wrong["b"] else e for e in made.backward]
-    )
-    with pytest.raises(InternalError, match=r"gradient of b\[0\]: the derived equation gives 0(\.0)?, "):
-        prove_program(PROGRAMS["dense"](), table.program, wrong)
+def test_the_gradient_of_another_parameter_is_found() -> None:
+    """Q and K of an attention have the same indices."""
+    program = PROGRAMS["attention"]()
+    made = derived_program(program)
+    wrong = {**made.adjoint, "Q": made.adjoint["K"]}
+    with pytest.raises(InternalError, match=r"gradient of Q\[0,0\]"):
+        prove_program(program, made.program, wrong)
 
 
 def test_a_wrong_pass_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +309,8 @@ def test_not_a_number_is_found() -> None:
 
 
 @pytest.mark.parametrize("name", ["softmax", "gru", "conv1d", "max_pool_2d", "batch_norm", "embedding"])
-def test_both_ways_of_brute_force_agree(name: str) -> None:
+def test_both_ways_of_brute_force_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prover, "LONGEST_EXPANSION", 4_000)
     program = PROGRAMS[name]()
     program = replace(program, sizes=tiny_sizes(program))
     with mpmath.workdps(prover.DIGITS):
@@ -338,8 +337,7 @@ def test_long_losses_are_not_expanded() -> None:
     program = PROGRAMS["lstm"]()
     with mpmath.workdps(prover.DIGITS):
         brute = prover._Brute(program, random_point(program, 2, random.Random(0)), 2, "L")
-    operations = sum(int(e.count_ops()) for e in brute.scalars.values())
-    assert operations < prover.LONGEST_EXPANSION * 10
+    assert brute.expanded is None
     assert max(int(e.count_ops()) for e in brute.scalars.values()) < 200
     assert not any(e.has(*CONTRACTIONS, sp.Piecewise, sp.Indexed) for e in brute.scalars.values())
 
@@ -375,6 +373,7 @@ def test_random_points_fit_their_tensors() -> None:
         assert point != random_point(program, 3, random.Random(1))
     limits = lookup_limits(program)
     assert limits == {"x": 5, "y": 2}
+    assert any(v < 0 for tensor in program.parameters for v in point[tensor.name].values())
     for tensor in program.tensors:
         values = point[tensor.name].values()
         if tensor.kind is Kind.INTEGER:
@@ -383,7 +382,6 @@ def test_random_points_fit_their_tensors() -> None:
             assert all(0 < v < 1 for v in values)
         else:
             assert all(abs(v) <= 1 for v in values)
-            assert any(v < 0 for v in values)
 
 
 def test_more_samples_and_other_seeds() -> None:
