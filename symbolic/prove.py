@@ -2,9 +2,10 @@
 
 Every entry of every tensor becomes a symbol of its own. The loss of the program as the user wrote it (before any pass
 touched it) is expanded into one scalar expression, SymPy differentiates that by every entry of every parameter, and
-both are evaluated at a random point to many digits, as are the derived equations by the interpreter. Where the expanded loss
-would be too long, it is not expanded: the same scalar equations are differentiated one by one, and the derivatives are
-carried forward through them (forward mode), which shares nothing with the reverse sweep that is to be proven.
+both are evaluated at a random point to many digits, as are the derived equations by the interpreter. Where the
+expanded loss would be too long, it is not expanded: the same scalar equations are differentiated one by one, and the
+derivatives are carried forward through them (forward mode), which shares nothing with the reverse sweep that is to be
+proven.
 
 Extents are made tiny where that changes no formula: an extent whose index only ever stands alone in a position. Extents
 in sums of indices (convolutions), with literal positions or look-ups keep their size.

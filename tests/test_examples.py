@@ -1,4 +1,4 @@
-"""Every example is read and derived, those of different kinds train for an epoch, every script runs with small settings."""
+"""Every example is read and derived, one of each kind trains, every script runs with small settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chainrule.runtime.data import prepare
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SPECS = sorted(EXAMPLES.rglob("*.toml"))
-TRAINED = ("digits.toml", "regression.toml", "own/convolution.toml", "own/embedding.toml")
+TRAINED = ("regression.toml", "own/convolution.toml", "own/embedding.toml")
 
 
 def named(path: Path) -> str:
