@@ -87,9 +87,9 @@ class ThreadChoice:
             self.best = self._chosen()
 
     def _hopeless(self, threads: int) -> bool:
-        """Whether trials of this number cost much and the best of them was still slower than one thread."""
+        """Whether trials of this number cost much and even the better of two was slower than one thread."""
         trials = self.times[threads]
-        if threads == 1 or len(trials) < 2 or self._lost[threads] < LOSS_SECONDS:
+        if threads == 1 or len(trials) < 3 or self._lost[threads] < LOSS_SECONDS:
             return False
         return min(trials[1:]) > min(self.times[1])
 

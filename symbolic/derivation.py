@@ -12,7 +12,7 @@ from .check import check
 from .derive import Derived, derive
 from .language import Equation, Program
 from .normalise import normalise
-from .stability import branches_outward, logarithms_opened, named_functions, shifted_exponentials
+from .stability import branches_outward, exponentials_inlined, logarithms_opened, named_functions, shifted_exponentials
 from .tidy import tidied
 
 if TYPE_CHECKING:
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 FORWARD_PASSES = (
     named_functions,  # first: normalise would give the parts of 1/(1 + exp(-z)) names of their own
     branches_outward,
+    exponentials_inlined,
     normalise,  # one contraction an equation, on which all that follows relies
     logarithms_opened,  # before shifting: log(exp(z)/s) becomes z - log(s), which then can be shifted
     shifted_exponentials,
 )
-BEFORE_NORMAL_FORM = (named_functions, branches_outward)
+BEFORE_NORMAL_FORM = (named_functions, branches_outward, exponentials_inlined)
 
 
 @dataclass(frozen=True)

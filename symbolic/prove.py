@@ -99,10 +99,18 @@ def tiny_sizes(program: Program) -> dict[sp.Symbol, int]:
                             *(bound.get(s, sp.Integer(1)) for s in position.free_symbols),
                         )
             elif isinstance(node, sp.core.relational.Relational | sp.KroneckerDelta):
-                fixed |= _sizes_in(program, *(bound.get(s, sp.Integer(1)) for s in node.free_symbols))
+                loose = {s for side in node.args for s in _outside_of_elements(side)}
+                fixed |= _sizes_in(program, *(bound.get(s, sp.Integer(1)) for s in loose))
     distinct = sorted(set(program.sizes.values()))
     small = {size: size if size in fixed or size <= 2 else 2 + k % 2 for k, size in enumerate(distinct)}
     return {symbol: small[size] for symbol, size in program.sizes.items()}
+
+
+def _outside_of_elements(expr: sp.Basic) -> set[sp.Basic]:
+    """Symbols that stand in an expression itself, not in the position of an element."""
+    if isinstance(expr, sp.Indexed):
+        return set()
+    return {expr} if isinstance(expr, sp.Symbol) else {s for a in expr.args for s in _outside_of_elements(a)}
 
 
 def _sizes_in(program: Program, *extents: sp.Expr) -> set[int]:

@@ -6,6 +6,7 @@ derived as well. A test proves each rule: equal values where both sides have one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,6 +15,9 @@ import sympy as sp
 from .functions import CONTRACTIONS, MaxOver, expm1, log1p, sigmoid, softplus
 from .language import Equation, Program, elements, name_of, where_of
 from .normalise import unique
+
+POLES = (sp.log, log1p, sp.tan, sp.exp, sp.asin, sp.acos, sp.acosh, sp.atanh)
+MOST_BRANCHES = 8  # of choices that are multiplied out
 
 
 def named_functions(program: Program) -> Program:
@@ -54,13 +58,27 @@ def _folded(expr: sp.Expr) -> sp.Expr:
 
 
 def _fold_node(node: sp.Basic) -> sp.Basic:
-    inside = [a for a in node.args if isinstance(a, sp.Piecewise)]
-    if not inside or len(inside) > 1 or isinstance(node, (sp.Piecewise, *CONTRACTIONS)):
+    if isinstance(node, (sp.Piecewise, *CONTRACTIONS)) or not _has_pole(node):
         return node
-    pole = isinstance(node, sp.Pow) and not (node.exp.is_integer and node.exp.is_nonnegative)
-    pole = pole or isinstance(node, (sp.log, log1p, sp.tan, sp.exp))
-    pole = pole or (isinstance(node, sp.Mul) and any(a.has(sp.log, log1p, sp.exp) or _divides(a) for a in node.args))
-    return sp.piecewise_fold(node) if pole else node
+    branches = [len(p.args) for a in node.args for p in _outermost_choices(a)]
+    return sp.piecewise_fold(node) if branches and math.prod(branches) <= MOST_BRANCHES else node
+
+
+def _has_pole(node: sp.Basic) -> bool:
+    if isinstance(node, sp.Pow):
+        return not (node.exp.is_integer and node.exp.is_nonnegative)
+    if isinstance(node, sp.Mul):
+        return any(a.has(sp.log, log1p, sp.exp) or _divides(a) for a in node.args)
+    return isinstance(node, POLES)
+
+
+def _outermost_choices(expr: sp.Basic) -> list[sp.Piecewise]:
+    """The Piecewise in an expression that stand in no other one, and under no contraction."""
+    if isinstance(expr, sp.Piecewise):
+        return [expr]
+    if isinstance(expr, (sp.Indexed, *CONTRACTIONS)):
+        return []
+    return [p for a in expr.args for p in _outermost_choices(a)]
 
 
 def _divides(factor: sp.Expr) -> bool:
@@ -157,6 +175,32 @@ def _exponential_minus_one(node: sp.Add) -> sp.Expr:
     return node
 
 
+def exponentials_inlined(program: Program) -> Program:
+    """A named exponential that a sum reads is written where it is read, so that `shifted_exponentials` can see it.
+
+    before   e[n,i] = exp(z[n,i]);                   a[n,i] = e[n,i]/Sum(e[n,j], j)
+    after                                            a[n,i] = exp(z[n,i])/Sum(exp(z[n,j]), j)
+    What is needed several times gets a name again later (`functions_shared`).
+    """
+    summed = {
+        name_of(total.function)
+        for equation in program.equations
+        for total in equation.expr.atoms(sp.Sum)
+        if isinstance(total.function, sp.Indexed)
+    }
+    defined = {e.name: e for e in program.equations if isinstance(e.expr, sp.exp) and e.name in summed}
+
+    def written_out(equation: Equation) -> Equation:
+        reads = {r: inlined(r, defined) for r in elements(equation.expr) if name_of(r) in defined}
+        return _with(equation, equation.expr.xreplace({r: v for r, v in reads.items() if v is not None}))
+
+    if not defined:
+        return program
+    equations = [written_out(e) for e in program.equations]
+    needed = {name for e in equations for name in e.reads} | set(program.outputs)
+    return program.with_equations(e for e in equations if e.name not in defined or e.name in needed)
+
+
 def logarithms_opened(program: Program) -> Program:
     """The logarithm of a stored quotient or power of exponentials is written out.
 
@@ -186,6 +230,12 @@ def _opened(node: sp.Basic, defined: dict[str, Equation]) -> sp.Basic:
     if not isinstance(node, (sp.log, log1p)):
         return node
     inside = node.args[0] if isinstance(node, sp.log) else 1 + node.args[0]
+    if isinstance(inside, sp.Mul) and any(
+        isinstance(f.as_base_exp()[0], sigmoid) or f.has(sp.exp) for f in inside.args
+    ):
+        opened = _log_of(inside)
+        if opened is not None:
+            return opened
     for read in elements(inside):
         value = inlined(read, defined)
         if value is None or not value.has(sp.exp, sigmoid):
@@ -227,29 +277,35 @@ def shifted_exponentials(program: Program) -> Program:
     """
     taken = set(program.by_name)
     for equation in program.equations:
-        if _is_sum_of_exponentials(equation):
+        if _sum_of_exponentials(equation) is not None:
             program = _shifted(program, equation, taken)
     return program
 
 
-def _is_sum_of_exponentials(equation: Equation) -> bool:
-    e = equation.expr
-    return (
-        isinstance(e, sp.Sum) and len(e.limits) == 1 and isinstance(e.function, sp.exp) and bool(elements(e.function))
-    )
+def _sum_of_exponentials(equation: Equation) -> tuple[sp.Expr, sp.Sum] | None:
+    """Factor and sum, where an equation is a sum of exponentials times a number."""
+    total = equation.contraction
+    if not isinstance(total, sp.Sum) or len(total.limits) != 1 or not isinstance(total.function, sp.exp):
+        return None
+    factor = sp.cancel(equation.expr / total) if isinstance(equation.expr, sp.Mul) else sp.Integer(1)
+    if equation.expr != factor * total or elements(factor) or not elements(total.function):
+        return None
+    return factor, total
 
 
 def _shifted(program: Program, total: Equation, taken: set[str]) -> Program:
-    exponent = total.expr.function.args[0]
+    found = _sum_of_exponentials(total)
+    assert found is not None
+    factor, summed = found
+    exponent = summed.function.args[0]
     if any(isinstance(t, MaxOver) for t in sp.preorder_traversal(exponent)) or _has_shift(exponent, program):
         return program
     readers = [e for e in program.equations if total.name in e.reads]
     name = unique(f"{_stem(total.name)}_max", set(taken))
-    indices = total.indices
-    maximum = Equation(name, indices, MaxOver(exponent, *total.expr.limits), total.rule, constant=True)
+    maximum = Equation(name, total.indices, MaxOver(exponent, *summed.limits), total.rule, constant=True)
     shift = maximum.element
     replaced: dict[str, Equation] = {
-        total.name: _with(total, sp.Sum(sp.exp(exponent - shift), *total.expr.limits)),
+        total.name: _with(total, factor * sp.Sum(sp.exp(exponent - shift), *summed.limits)),
     }
     for reader in readers:
         expr = _read_shifted(reader.expr, total, shift)
@@ -286,13 +342,13 @@ def _read_shifted(expr: sp.Expr, total: Equation, shift: sp.Expr) -> sp.Expr | N
     read = reads[0]
     here = shift.xreplace(dict(zip((i.symbol for i in total.indices), where_of(read), strict=True)))
     lone = sp.Symbol("shift_", real=True)
-    opened = expr.replace(
-        lambda e: isinstance(e, sp.log) and e.args[0] == read, lambda e: here + sp.Symbol("log_s_", real=True)
-    )
+    standing = sp.Symbol("log_s_", real=True)
+    logarithms = [e for e in expr.atoms(sp.log) if read in sp.Mul.make_args(e.args[0])]
+    opened = expr.xreplace({e: here + e.subs(read, standing) for e in logarithms})
     opened = _bottom_up(opened.xreplace({read: read * lone}), lambda node: _ratio(node, here, lone))
     if opened.has(lone):
         return None
-    return opened.xreplace({sp.Symbol("log_s_", real=True): sp.log(read)})
+    return opened.xreplace({standing: read})
 
 
 def _ratio(node: sp.Basic, shift: sp.Expr, lone: sp.Symbol) -> sp.Basic:

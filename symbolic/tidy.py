@@ -25,6 +25,9 @@ COSTLY = (
 )  # fmt: skip
 
 
+LIMITED = (sp.log, log1p, sp.asin, sp.acos, sp.acosh, sp.atanh)  # they have no value everywhere
+
+
 def constants_inlined(derived: Derived) -> Derived:
     """An adjoint that reads nothing, or is a copy, is written where it is read.
 
@@ -215,9 +218,8 @@ def functions_shared(derived: Derived) -> Derived:
     equations = list(derived.program.equations)
     users: dict[sp.Expr, dict[str, Equation]] = defaultdict(dict)
     for equation in equations:
-        for call in equation.expr.atoms(*COSTLY):
-            if elements(call):
-                users[_canonical(call)][equation.name] = equation
+        for call in _shareable(equation.expr):
+            users[_canonical(call)][equation.name] = equation
     worth = [c for c, where in users.items() if len(where) > 1]
     # a function inside a shared one is shared only if it is needed elsewhere as well
     worth = [
@@ -233,7 +235,7 @@ def functions_shared(derived: Derived) -> Derived:
     result: list[Equation] = []
     for equation in equations:
         calls = sorted(
-            (c for c in equation.expr.atoms(*COSTLY) if _canonical(c) in worth),
+            (c for c in _shareable(equation.expr) if _canonical(c) in worth),
             key=sp.count_ops,
             reverse=True,
         )
@@ -252,6 +254,12 @@ def functions_shared(derived: Derived) -> Derived:
         result.append(equation)
     forward = [e for e in result if e.name in forward_names]
     return derived.with_equations(forward, [e for e in result if e.name not in forward_names])
+
+
+def _shareable(expr: sp.Expr) -> set[sp.Expr]:
+    """Costly calls that may stand apart; with a limited domain they stay in their branch."""
+    guarded = {c for p in expr.atoms(sp.Piecewise) for c in p.atoms(*LIMITED)}
+    return {c for c in expr.atoms(*COSTLY) if elements(c) and not c.atoms(*LIMITED) & guarded}
 
 
 def _inside(inner: sp.Expr, outer: sp.Expr) -> bool:

@@ -51,8 +51,10 @@ def test_the_python_blocks_print_what_they_show() -> None:
     assert text.count(">>>") > 20
     example = doctest.DocTestParser().get_doctest(text, {}, "README.md", "README.md", 0)
     output: list[str] = []
-    result = doctest.DocTestRunner(verbose=False).run(example, out=output.append)
+    result = doctest.DocTestRunner(verbose=False).run(example, out=output.append, clear_globs=False)
     assert result.failed == 0, "".join(output)
+    shown = next(block for block in blocks("") if "# (2)" in block)
+    assert all(line in example.globs["kernels"].source for line in shown.splitlines())
 
 
 @pytest.mark.parametrize("kind", TABLES)

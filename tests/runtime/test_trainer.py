@@ -1,5 +1,6 @@
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,8 @@ Y = X[:, :1] * X[:, 1:]
 WEIGHT = RNG.integers(0, 4, 50).astype(float)
 
 MODEL = cr.Model(2, [cr.Dense(3, "tanh"), cr.Dense(1)], penalties=[cr.L2(0.01)])
-LINE = cr.Model(2, [cr.Dense(1)], penalties=[cr.L2(0.1)])  # compiled once for each optimiser, so as small as can be
+SLOPE = cr.Model(2, [cr.Dense(1, bias=False)], penalties=[cr.L2(0.1)])  # compiled often, so as small as can be
+LINE = cr.Model(2, [cr.Dense(1)], penalties=[cr.L2(0.1)])
 MOMENTUM = optimiser("momentum")
 DROPPED = cr.Model(2, [cr.Dense(4, "tanh"), cr.Dropout(0.4), cr.Dense(1)])
 CLASSES = cr.Model(2, [cr.Dense(3, "softmax")], "cross_entropy")
@@ -92,9 +94,9 @@ MORE: Mapping[str, Mapping[str, float]] = {  # where defaults leave most of a ru
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_every_optimiser_is_its_formula(name: str) -> None:
     rule = optimiser(name, **MORE.get(name, {}))
-    trainer = new(LINE, rule, batch_size=50)
+    trainer = new(SLOPE, rule, batch_size=50)
     trainer.fit(X, Y, epochs=22, verbose=0)
-    assert furthest(trainer.parameters, by_the_rule(LINE, rule, (X, Y), constant(rule, 22))) < 1e-12
+    assert furthest(trainer.parameters, by_the_rule(SLOPE, rule, (X, Y), constant(rule, 22))) < 1e-12
 
 
 def test_a_rule_of_the_users_own() -> None:
@@ -158,21 +160,21 @@ TWINS = (np.tile(X[:1], (10, 1)), np.tile(Y[:1], (10, 1)))  # the same sample: b
 @pytest.mark.parametrize("warm_up", [0, 7])
 def test_schedules_give_each_step_its_rate(name: str, warm_up: int) -> None:
     rule, plan = MOMENTUM, schedule(name, warm_up=warm_up)
-    trainer = new(LINE, rule, batch_size=2, schedule=plan)
+    trainer = new(SLOPE, rule, batch_size=2, schedule=plan)
     history = trainer.fit(*TWINS, epochs=4, verbose=0)
     rates = [plan.rate(0.01, t, 20, t // 5, 4) for t in range(20)]
     assert history["rate"] == rates[4::5]
-    assert furthest(trainer.parameters, by_the_rule(LINE, rule, TWINS, rates)) < 1e-12
+    assert furthest(trainer.parameters, by_the_rule(SLOPE, rule, TWINS, rates)) < 1e-12
 
 
 def test_a_schedule_as_a_formula() -> None:
-    trainer = new(LINE, MOMENTUM, batch_size=2, schedule="lr/(1 + t + E)")
+    trainer = new(SLOPE, MOMENTUM, batch_size=2, schedule="lr/(1 + t + E)")
     assert trainer.fit(*TWINS, epochs=2, verbose=0)["rate"] == pytest.approx([0.01 / 7, 0.01 / 12])
 
 
 def test_reduce_on_plateau_watches_the_loss() -> None:
     plan = cr.ReduceOnPlateau(factor=0.5, patience=1, threshold=0.5)
-    trainer = new(LINE, MOMENTUM, batch_size=50, schedule=plan)
+    trainer = new(SLOPE, MOMENTUM, batch_size=50, schedule=plan)
     history = trainer.fit(X, Y, epochs=8, verbose=0, validation=(X[:9], Y[:9]))
     rates = []
     for loss in history["val_loss"]:
@@ -180,7 +182,7 @@ def test_reduce_on_plateau_watches_the_loss() -> None:
         plan, _ = plan.next(loss)
     assert history["rate"] == rates
     assert rates[-1] < 0.01
-    assert furthest(trainer.parameters, by_the_rule(LINE, MOMENTUM, (X, Y), rates)) < 1e-12
+    assert furthest(trainer.parameters, by_the_rule(SLOPE, MOMENTUM, (X, Y), rates)) < 1e-12
 
 
 # --- batches
@@ -267,9 +269,9 @@ v[j] = mean(n, (x[n,j] - m[j])**2)
 h[n,j] = g[j]*(x[n,j] - m[j])/sqrt(v[j] + 0.001) + c[j]
 '''
 norm = cr.Equations(BATCH_NORM, "h", {}, {"g": ["j"], "c": ["j"]}, {"g": 1.0})
-model = cr.Model(40, [cr.Dense(300, "tanh"), norm, cr.Dropout(0.3), cr.Dense(5, "softmax")], "cross_entropy")
+model = cr.Model(40, [cr.Dense(300, "tanh"), norm, cr.Dropout(0.3), cr.Dense(2)])
 rng = np.random.default_rng(0)
-x, y = rng.normal(size=(700, 40)), rng.integers(0, 5, 700)
+x, y = rng.normal(size=(700, 40)), rng.normal(size=(700, 2))
 for dtype, more in (("float32", {"clip_norm": 0.5}), ("float64", {})):
     results = []
     for threads in (1, 2, 4, None):
@@ -280,7 +282,7 @@ for dtype, more in (("float32", {"clip_norm": 0.5}), ("float64", {})):
             trainer._choice.times = {1: [1e9, 1e9]}  # so slow with one thread that it does not look again
         history = trainer.fit(x, y, epochs=2, verbose=0)
         weights = b"".join(w.tobytes() for w in trainer.parameters.values())
-        results.append((weights, history["loss"], trainer.predict(x).tobytes()))
+        results.append((weights, history["loss"]))
     assert all(r == results[0] for r in results), (dtype, more)
     assert np.isfinite(results[0][1]).all() and results[0][1][-1] < results[0][1][0]
 print("same")
@@ -400,7 +402,7 @@ def test_classes_and_one_hot_targets_are_the_same() -> None:
 
 
 def test_the_best_weights_are_kept() -> None:
-    trainer = new(LINE, MOMENTUM, schedule="30*lr")
+    trainer = new(SLOPE, MOMENTUM, schedule="30*lr")
     seen: list[tuple[float, Arrays]] = []
     history = trainer.fit(
         X,
@@ -422,7 +424,7 @@ def test_the_best_weights_are_kept() -> None:
 
 
 def test_a_loss_that_is_not_finite_stops(capsys: pytest.CaptureFixture[str]) -> None:
-    trainer = new(LINE, MOMENTUM, batch_size=50, schedule="1e200*lr")
+    trainer = new(SLOPE, MOMENTUM, batch_size=50, schedule="1e200*lr")
     history = trainer.fit(X, Y, epochs=9, verbose=0)
     assert len(history) < 9
     assert not math.isfinite(history["loss"][-1])
@@ -468,7 +470,7 @@ class Ready:
     def __call__(self, trainer, row):
         pass
 
-x = np.random.default_rng(0).normal(size=(5_000_000, 2))
+x = np.random.default_rng(0).normal(size=(1_000_000, 2))
 model = cr.Model(2, [cr.Dense(3, "tanh"), cr.Dense(1)], penalties=[cr.L2(0.01)])
 trainer = cr.Trainer(model, cr.Adam(lr=0.02), 1, "float64", threads=1)
 trainer.fit(x[:20], x[:20, :1], epochs=1, verbose=0)
@@ -478,7 +480,8 @@ try:
 except KeyboardInterrupt as interruption:
     trainer.save(sys.argv[1])
     moved = any((first[k] != trainer.parameters[k]).any() for k in first)
-    print(interruption, moved, trainer.history.stopped, cr.Trainer.restore(sys.argv[1]).parameters.keys() == first.keys())
+    restored = cr.Trainer.restore(sys.argv[1])
+    print(interruption, moved, trainer.history.stopped, restored.parameters.keys() == first.keys())
 """
 
 
@@ -489,15 +492,15 @@ def test_a_real_signal_is_heard_within_an_epoch(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         try:
-            process.communicate(timeout=0.7)
+            process.communicate(timeout=1.0)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
         try:
             out, err = process.communicate(timeout=20)
         finally:
             process.kill()
-    assert out.startswith("stopped in epoch 2; trainer.parameters are the last weights, trainer.best_parameters"), err
-    assert out.endswith("True interrupted True\n")
+    told = r"stopped in epoch \d+; trainer.parameters are the last weights, trainer.best_parameters .*"
+    assert re.fullmatch(told + " True interrupted True", out.strip()), out + err
 
 
 # --- weights, given and taken

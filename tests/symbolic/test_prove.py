@@ -35,7 +35,7 @@ ENDING = {
 @pytest.fixture(autouse=True)
 def _short_expansions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small nets are expanded, larger ones carried forward: that is faster, and both ways are used."""
-    monkeypatch.setattr(prover, "LONGEST_EXPANSION", 300)
+    monkeypatch.setattr(prover, "LONGEST_EXPANSION", 150)
 
 
 def proven(program: Program, **options: float) -> Derived:
@@ -52,9 +52,9 @@ def test_activations_inside_a_net(name: str) -> None:
     Model(2, [Dense(3, name), Dense(1)]).derivation().prove()
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", ["prelu", "tanh"])
 def test_activations_as_layers_and_at_the_end(name: str) -> None:
-    Model(2, [Dense(3), Activate(Activation(name)), Dense(2, name)]).derivation().prove(seed=1)
+    Model(2, [Dense(2), Activate(Activation(name)), Dense(2, name)]).derivation().prove(seed=1)
 
 
 @pytest.mark.parametrize("name", [n for n, row in ACTIVATIONS.items() if row.expr.has(sp.Piecewise)])
@@ -62,8 +62,9 @@ def test_activations_in_all_their_branches(name: str) -> None:
     """With arguments of up to +-30, so that relu6 saturates as well."""
     row = ACTIVATIONS[name]
     wide = Activation("wide", row.expr.xreplace({Z: 10 * Z}), row.parameters)
-    for seed in range(3):
-        Model(2, [Dense(3, wide)]).derivation().prove(seed=seed)
+    made = Model(2, [Dense(3, wide)]).derivation()
+    for seed in range(2):
+        made.prove(seed=seed)
 
 
 def test_activation_with_parameters_of_each_unit() -> None:
@@ -80,22 +81,21 @@ def variants(name: str) -> list[Variant]:
     return [
         Variant(classes, weighted, training)
         for classes in ((False, True) if LOSSES[name].classes else (False,))
-        for weighted in (False, True)
-        for training in (False, True)
+        for weighted, training in ((False, False), (True, True))
     ]
 
 
 @pytest.mark.parametrize(("name", "variant"), [(name, v) for name in LOSSES for v in variants(name)])
 def test_losses_in_all_variants(name: str, variant: Variant) -> None:
     outputs = len(LOSSES[name].heads) * 2
-    layers = [Dense(2, "tanh"), Dropout(0.3), Dense(outputs, ENDING.get(name, "identity"))]
+    layers = [Dense(2), Dropout(0.3), Dense(outputs, ENDING.get(name, "identity"))]
     Model(2, layers, name).derivation(variant).prove()
 
 
 @pytest.mark.parametrize("on", ["weights", "all", ("W1", "bo")])
 @pytest.mark.parametrize("name", PENALTIES)
 def test_penalties(name: str, on: str | tuple[str, ...]) -> None:
-    layers = [Dense(2, "tanh"), Dense(1)]
+    layers = [Dense(2), Dense(1)]
     penalties = [Penalty(name, hyperparameters={"strength": 0.3}, on=on), Penalty("own", "log(1 + w**2)/7", on="Wo")]
     Model(2, layers, penalties=penalties).derivation().prove()
 
@@ -174,7 +174,7 @@ def test_layers_of_equations(build: Callable[[], Model]) -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prover, "MOST_ENTRIES", 8)
+    monkeypatch.setattr(prover, "MOST_ENTRIES", 5)
     proven(PROGRAMS[name]())
 
 
@@ -260,7 +260,7 @@ def transposed(equation: Equation, program: Program) -> sp.Expr | None:
     return None
 
 
-@pytest.mark.parametrize("program", ["dense", "conv1d_valid", "gru", "mean_pool", "running_sum"])
+@pytest.mark.parametrize("program", ["dense", "conv1d_valid", "residual", "mean_pool", "running_sum"])
 def test_a_wrong_index_is_found(program: str) -> None:
     written_program = PROGRAMS[program]()
     written_program = replace(written_program, sizes=tiny_sizes(written_program))

@@ -1,0 +1,200 @@
+"""What kernels stand on: products by address, random numbers, elementary functions at their edges, the door."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from numba import njit
+
+from chainrule.runtime import support
+from chainrule.runtime.support import conform, draw, gemm, power, sigmoid, sign, softplus, uniform, view
+
+DTYPES = ("float32", "float64")
+
+
+@njit
+def multiply(ta, tb, rows, columns, depth, a, a_at, a_stride, b, b_at, b_stride, c, c_at, c_stride):
+    gemm(ta, tb, rows, columns, depth, a, a_at, a_stride, b, b_at, b_stride, c, c_at, c_stride)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gemm_on_parts_of_arrays(dtype: str) -> None:
+    """Every transposition, sizes with 1 among them, rows that are longer than the part, and nothing written beside it."""
+    rng = np.random.default_rng(0)
+    tolerance = 1e-4 if dtype == "float32" else 1e-13
+    for ta, tb, (rows, columns, depth), extra in itertools.product(
+        (False, True), (False, True), [(1, 1, 1), (1, 4, 3), (5, 1, 2), (4, 3, 1), (7, 9, 33)], (0, 3)
+    ):
+        a = rng.normal(size=((depth, rows + extra) if ta else (rows, depth + extra))).astype(dtype)
+        b = rng.normal(size=((columns, depth + extra) if tb else (depth, columns + extra))).astype(dtype)
+        c = np.full((rows + 2, columns + extra), 7.0, dtype)
+        at = extra and 1  # where there is room, begin one element later
+        multiply(ta, tb, rows, columns, depth, a, at, a.shape[1], b, at, b.shape[1], c, c.shape[1] + at, c.shape[1])
+        left = a[:, at : at + rows].T if ta else a[:, at : at + depth]
+        right = b[:, at : at + depth].T if tb else b[:, at : at + columns]
+        np.testing.assert_allclose(c[1:-1, at : at + columns], left @ right, rtol=tolerance, atol=tolerance)
+        c[1:-1, at : at + columns] = 7.0
+        assert (c == 7.0).all()
+
+
+def test_gemm_overwrites_and_keeps_nan() -> None:
+    a, b, c = np.ones((2, 2)), np.ones((2, 2)), np.full((2, 2), np.nan)
+    multiply(False, False, 2, 2, 2, a, 0, 2, b, 0, 2, c, 0, 2)
+    assert (c == 2.0).all()  # what stood there does not matter
+    a[0, 0] = np.nan
+    multiply(False, False, 2, 2, 2, a, 0, 2, b, 0, 2, c, 0, 2)
+    assert np.isnan(c).tolist() == [[True, True], [False, False]]
+
+
+def test_view_is_the_array_at_an_address() -> None:
+    @njit
+    def write(address):
+        view(address, (2, 3), np.float32)[1, 2] = 5.0
+        view(address, (6,), np.float32)[0] = 4.0
+
+    array = np.zeros((2, 3), np.float32)
+    write(array.ctypes.data)
+    assert array.tolist() == [[4.0, 0.0, 0.0], [0.0, 0.0, 5.0]]
+
+
+# Random numbers
+
+
+@njit
+def uniforms(key, count):
+    made = np.empty(count)
+    for k in range(count):
+        made[k] = uniform(key, k)
+    return made
+
+
+def test_uniform_numbers() -> None:
+    n = 200_000
+    u = uniforms(12345, n)
+    assert 0 <= u.min() < 1e-4
+    assert 1 - 1e-4 < u.max() < 1
+    assert np.float32(u.max()) < 1
+    assert u.mean() == pytest.approx(0.5, abs=4 / math.sqrt(12 * n))
+    assert u.var() == pytest.approx(1 / 12, abs=4 * 0.0745 / math.sqrt(n))
+    counts = np.histogram(u, 64, (0, 1))[0]
+    chi = ((counts - n / 64) ** 2 / (n / 64)).sum()
+    assert 63 - 4 * math.sqrt(126) < chi < 63 + 4 * math.sqrt(126)
+    for lag in (1, 2, 32):
+        assert abs(np.corrcoef(u[:-lag], u[lag:])[0, 1]) < 4 / math.sqrt(n)
+
+
+def test_keys_give_sequences_of_their_own() -> None:
+    """Also keys that lie side by side, as those of two layers, and as far apart as those of two steps."""
+    n = 20_000
+    base = uniforms(7, n)
+    assert np.array_equal(base, uniforms(7, n))
+    for key in (8, 7 + 1000003, 0, 2**40):
+        other = uniforms(key, n)
+        assert abs(np.corrcoef(base, other)[0, 1]) < 4 / math.sqrt(n)
+        assert not np.isin(other[:100], base).all()
+
+
+# Elementary functions
+
+
+@njit
+def elementary(z):
+    return sigmoid(z), softplus(z), sign(z)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_elementary_functions_far_away(dtype: str) -> None:
+    kind = np.dtype(dtype).type
+    for z in (0.0, 1e-30, -1e-30, 0.5, -0.5, 20.0, -20.0, 80.0, -80.0, 1000.0, -1000.0, 1e30, -1e30):
+        s, p, one = elementary(kind(z))
+        at = float(kind(z))
+        wanted = 1 / (1 + math.exp(-at)) if at > -700 else 0.0
+        assert s == pytest.approx(wanted, rel=4e-6 if dtype == "float32" else 1e-14, abs=1e-37)
+        wanted = at if at > 700 else math.log1p(math.exp(at))
+        assert p == pytest.approx(wanted, rel=4e-6 if dtype == "float32" else 1e-14, abs=1e-37)
+        assert one == (at > 0) - (at < 0)
+        assert 0 <= s <= 1
+    assert all(np.isnan(value) for value in elementary(kind(np.nan)))
+
+
+def test_single_precision_stays_single() -> None:
+    signatures = elementary.overloads  # as compiled by the test above, or now
+    elementary(np.float32(1))
+    results = {str(r.signature.return_type) for r in signatures.values() if str(r.signature.args[0]) == "float32"}
+    assert len(results) == 1
+    assert "float64" not in results.pop()
+
+
+def test_power() -> None:
+    @njit
+    def calculated(base, exponent):
+        return power(base, exponent)
+
+    assert calculated(2.0, 0.5) == pytest.approx(2**0.5)
+    assert calculated(0.0, 0.0) == 1.0
+    assert np.isnan(calculated(-2.0, 0.5))
+
+
+# The door
+
+
+def test_conform_makes_contiguous_arrays_of_the_type() -> None:
+    made = conform("x", np.arange(12).reshape(3, 4).T, "real", (3,), np.dtype("float32"))
+    assert made.dtype == np.float32
+    assert made.flags.c_contiguous
+    assert made.tolist() == [[0, 4, 8], [1, 5, 9], [2, 6, 10], [3, 7, 11]]
+    assert conform("x", [1, 2], "real", (1,), np.dtype("float64")).shape == (2, 1)
+    assert conform("y", [[1.0], [2.0]], "integer", (), np.dtype("float64")).tolist() == [1, 2]
+    same = np.zeros((2, 3))
+    assert conform("x", same, "real", (3,), np.dtype("float64")) is same  # nothing is copied without need
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "shape", "words"),
+    [
+        ([["a"]], "real", (1,), "give numbers"),
+        ([[None]], "real", (1,), "give numbers"),
+        ([[1j]], "real", (1,), "complex"),
+        (1.0, "real", (1,), "samples, 1"),
+        ([[1.0, 2.0]], "real", (3,), r"\(1, 2\)"),
+        ([[[1.0]]], "real", (1,), "samples, 1"),
+        ([0.5], "integer", (), "0.5 is not an integer"),
+        ([np.nan], "integer", (), "nan is not an integer"),
+        ([-1], "integer", (), "-1"),
+        ([4], "integer", (), "0 to 3"),
+        ([[1, 2]], "integer", (), "samples"),
+    ],
+)
+def test_conform_names_what_does_not_fit(value: object, kind: str, shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words) as error:
+        conform("thing", value, kind, shape, np.dtype("float64"), 4)
+    assert str(error.value).startswith("thing: ")
+
+
+def test_draws() -> None:
+    rng = np.random.default_rng(0)
+    assert (draw("constant", 0.5, (2, 3), rng) == 0.5).all()
+    normal, flat = draw("normal", 0.5, (100, 100), rng), draw("uniform", 0.5, (100, 100), rng)
+    assert normal.std() == pytest.approx(0.5, abs=0.02)
+    assert abs(normal).max() > 1
+    assert flat.std() == pytest.approx(0.5 / math.sqrt(3), abs=0.01)
+    assert 0.49 < abs(flat).max() <= 0.5
+    for shape in ((3, 5), (5, 3), (2, 3, 4)):
+        Q = draw("orthogonal", 2.0, shape, rng).reshape(shape[0], -1)
+        gram = Q @ Q.T if Q.shape[0] <= Q.shape[1] else Q.T @ Q
+        np.testing.assert_allclose(gram, 4 * np.eye(len(gram)), atol=1e-12)
+
+
+def test_blas_runs_on_one_thread_inside() -> None:
+    """Else each of our threads would start threads of its own."""
+    if support._blas.get is None:
+        pytest.skip("SciPy brings another BLAS here")
+    before = support._blas.get()
+    support._blas.set(2)
+    try:
+        with support._blas:
+            assert support._blas.get() == 1
+        assert support._blas.get() == 2
+    finally:
+        support._blas.set(before)
