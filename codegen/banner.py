@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..symbolic.optimisers import Optimiser
 from ..symbolic.text import equation_text, expression_text
+from .layout import plain_text
 from .plan import Step
 
 
@@ -31,7 +32,7 @@ def banner(
         ]
         lines.append("")
     lines.append(f"operations: {operations} a sample, forward and backward, without the gradients of the parameters")
-    return "\n".join(lines).replace("\\", "\\\\") + "\n"
+    return plain_text("\n".join(lines)) + "\n"
 
 
 def _formula(step: Step) -> str:

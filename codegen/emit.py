@@ -17,7 +17,7 @@ import sympy as sp
 from ..symbolic.language import SAMPLE_INDEX, SAMPLES, Index, Kind, Program, Role, Tensor
 from ..symbolic.optimisers import Optimiser
 from .expression import Names, source
-from .layout import INDENT, wrapped
+from .layout import INDENT, plain_text, wrapped
 from .legal import legal
 from .loops import Scope, arrays_of, block_lines, scalar_names
 from .plan import Phase, Plan, Step, Task
@@ -210,7 +210,7 @@ class RoutineWriter:
         body = block_lines(steps, self._scope(names, leading))
         arrays = arrays_of(steps)
         comment = "; ".join(dict.fromkeys(s.equation.rule for s in steps if s.equation.rule))
-        comment = textwrap.shorten(comment, 90, placeholder=" ...")
+        comment = plain_text(textwrap.shorten(comment, 90, placeholder=" ..."))
         arguments = ["first", "last", "samples", *arrays]
         return self.module.function(f"@njit({OPTIONS})", name, arguments, comment, [*head, *body]), arrays
 

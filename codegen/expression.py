@@ -46,8 +46,8 @@ def source(expr: sp.Basic, names: Names = Names()) -> str:
     """The source of a real expression.
 
     >>> x = sp.Symbol("x", real=True)
-    >>> source((1 - sp.tanh(x)**2)/3)
-    'real(0.3333333333333333)*(real(1) - tanh(x[0])**2)'
+    >>> source(sp.tanh(x)**2/3 - 1)
+    'real(0.3333333333333333)*tanh(x)**2 - real(1)'
     """
     return _real(expr, names)[0]
 

@@ -9,6 +9,15 @@ INDENT = "    "
 LINE_LENGTH = 106
 
 
+def plain_text(text: str) -> str:
+    """Text as it may stand in a docstring: nothing in it ends the docstring or begins an escape.
+
+    >>> plain_text('a "name" \\\\ of a user')
+    "a 'name' / of a user"
+    """
+    return text.replace("\\", "/").replace('"', "'")
+
+
 def wrapped(line: str) -> list[str]:
     """A line that is too long, on several: the arguments of a call, or a right side in brackets of its own."""
     code, comment = (line.partition("  # ")[::2]) if "  # " in line else (line, "")

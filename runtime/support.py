@@ -142,21 +142,23 @@ def view(address, shape, dtype):
 @njit(fastmath=FAST, error_model="numpy")
 def sign(z):
     """-1, 0 or 1; NaN stays NaN."""
-    return (z > 0) - (z < 0) + z * 0
+    one = z**0  # of the type of z: an integer would make doubles of single precision
+    return one if z > 0 else (-one if z < 0 else z)
 
 
 @njit(fastmath=FAST, error_model="numpy")
 def sigmoid(z):
     """1/(1 + exp(-z)), without overflow."""
     e = math.exp(-abs(z))
-    one = e * 0 + 1
+    one = e**0  # of the type of z
     return one / (one + e) if z >= 0 else e / (one + e)
 
 
 @njit(fastmath=FAST, error_model="numpy")
 def softplus(z):
     """log(1 + exp(z)), without overflow."""
-    return max(z, z * 0) + math.log1p(math.exp(-abs(z)))
+    e = math.exp(-abs(z))
+    return (z if z > 0 else e - e) + math.log1p(e)  # e - e is 0, and NaN where z is
 
 
 @njit(fastmath=FAST, error_model="numpy")

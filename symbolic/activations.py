@@ -14,7 +14,7 @@ from typing import Final
 import sympy as sp
 
 from .errors import SpecError, nearest
-from .formula import FUNCTIONS, checked_name, parse_formula
+from .formula import FUNCTIONS, checked_name, checked_title, parse_formula
 
 Z: Final = sp.Symbol("z", real=True)
 
@@ -45,6 +45,7 @@ class Activation:
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        checked_title(self.name, "activation")
         place = f"activation '{self.name}'"
         if isinstance(self.formula, str) and not self.formula:
             _from_table(self, place)

@@ -16,6 +16,7 @@ from itertools import count
 import sympy as sp
 
 from .errors import InternalError
+from .functions import CONTRACTIONS
 from .language import Index
 
 _fresh = count()
@@ -41,7 +42,7 @@ def terms(expr: sp.Expr) -> list[Term]:
     before   c*Sum(delta(i,a)*delta(j,b)*x[n,j], j)
     after    [Term({delta(i,a), delta(j',b)}, (j',), c*x[n,j'])]
     """
-    if not expr.has(sp.KroneckerDelta):
+    if not expr.has(sp.KroneckerDelta, *CONTRACTIONS):
         return [Term(frozenset(), (), expr)] if expr != 0 else []
     if isinstance(expr, sp.KroneckerDelta):
         return [Term(frozenset({expr}), (), sp.Integer(1))]
@@ -53,6 +54,8 @@ def terms(expr: sp.Expr) -> list[Term]:
         return _sum(expr)
     if isinstance(expr, sp.Piecewise):
         return _piecewise(expr)
+    if not expr.has(sp.KroneckerDelta):
+        return [Term(frozenset(), (), expr)]
     raise InternalError(f"a Kronecker delta inside {expr.func.__name__}: a derivative that is not linear in them")
 
 
@@ -70,9 +73,9 @@ def merged(parts: Iterable[Term]) -> list[Term]:
 
 
 def _product(expr: sp.Mul) -> list[Term]:
-    plain = sp.Mul(*(a for a in expr.args if not a.has(sp.KroneckerDelta)))
+    plain = sp.Mul(*(a for a in expr.args if not a.has(sp.KroneckerDelta, *CONTRACTIONS)))
     result = [Term(frozenset(), (), plain)]
-    for factor in (a for a in expr.args if a.has(sp.KroneckerDelta)):
+    for factor in (a for a in expr.args if a.has(sp.KroneckerDelta, *CONTRACTIONS)):
         result = [
             Term(s.deltas | t.deltas, s.bound + t.bound, s.coefficient * t.coefficient)
             for s in result

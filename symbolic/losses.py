@@ -19,7 +19,7 @@ import sympy as sp
 
 from .activations import in_own_symbols
 from .errors import SpecError, nearest
-from .formula import checked_name, parse_formula
+from .formula import checked_name, checked_title, parse_formula
 
 Y: Final = sp.Symbol("y", real=True)
 Y_HAT: Final = sp.Symbol("y_hat", real=True)
@@ -56,6 +56,7 @@ class Loss:
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        checked_title(self.name, "loss")
         place = f"loss '{self.name}'"
         hyperparameters = dict(self.hyperparameters)
         if isinstance(self.formula, str) and not self.formula:

@@ -12,6 +12,7 @@ import sympy as sp
 from .activations import Activation
 from .check import check
 from .errors import SpecError, nearest
+from .formula import checked_title
 from .language import SAMPLE_INDEX, SAMPLES, Equation, Index, Kind, Program, Role, Tensor, extent, index
 from .layers import Activate, Dropout, Layer, Piece, Site, checked_size
 from .losses import Loss
@@ -49,6 +50,7 @@ class Model:
     penalties   `L1`, `L2`, `ElasticNet` or `Penalty`
     tokens      the inputs are integers below this number (for look-ups), not real numbers
 
+    >>> from .layers import Dense
     >>> model = Model(2, [Dense(3, "tanh"), Dense(1)], loss="squared_error")
     >>> print(model.program())
     z1[n,i] = sum_j W1[i,j] x[n,j] + b1[i]
@@ -89,6 +91,7 @@ class Model:
                 raise SpecError(
                     f"layer {number}: {layer!r} is not a layer; use Dense, Activation, Dropout or Equations"
                 )
+        checked_title(name, "model")
         if not made:
             raise SpecError("model: there is no layer; give at least one")
         penalties = tuple(Penalty(p) if isinstance(p, str) else p for p in penalties)

@@ -39,7 +39,7 @@ class Penalty:
     on: str | tuple[str, ...] = "weights"
 
     def __post_init__(self) -> None:
-        place = f"penalty '{self.name}'"
+        place = f"penalty '{checked_name(self.name, 'penalty')}'"
         hyperparameters = dict(self.hyperparameters)
         if isinstance(self.formula, str) and not self.formula:
             row = PENALTIES.get(self.name)

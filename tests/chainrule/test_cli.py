@@ -92,7 +92,7 @@ def run(*words: str | Path, code: int = 0) -> Result:
 def test_check() -> None:
     output = run("check", DIGITS).stdout
     assert "dense, softmax" in output
-    assert "9,610" in output
+    assert "85,002" in output
     assert output.endswith("digits.toml is ok\n")
 
 

@@ -75,7 +75,7 @@ EXPRESSIONS = [
     "where(abs(i - j) <= 1, x, y)",
     # elements and positions
     "u[i]*V[i,j]", "u[i + 1]", "u[2*i - j + 2]", "u[3 - i]", "V[j,i]", "V[0,5]", "u[t[i]]", "V[t[i],t[j]]", "u[q]",
-    "u[(i + j) - 1 + 1]", "i*x", "x/(i + 1)", "(i - j)*x + i/2", "x**i", "t[i]*x", "u[floor((i + j)/2)]", "q*x",
+    "u[i - (j - 3)]", "i*x", "x/(i + 1)", "(i - j)*x + i/2", "x**i", "t[i]*x", "u[floor((i + j)/2)]", "q*x",
 ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from chainrule.runtime.data import Fitted, Selection
 from chainrule.runtime.scaling import Scaler
 from chainrule.runtime.spec import Spec, Stopping, read_spec, spec_from_dict, spec_to_dict
 from chainrule.symbolic.errors import SpecError
-from chainrule.symbolic.layers import Dense
+from chainrule.symbolic.layers import Dense, Dropout
 from chainrule.symbolic.model import Model
 from chainrule.symbolic.optimisers import custom_optimiser, optimiser
 from chainrule.symbolic.schedules import ReduceOnPlateau, schedule
@@ -33,8 +33,9 @@ def again(spec: Spec) -> Spec:
 
 def test_the_digits() -> None:
     spec = read_spec(ROOT / "examples" / "digits.toml")
-    assert spec.model == Model(64, [Dense(128, "relu"), Dense(10, "softmax")], loss="cross_entropy")
-    assert spec.training.optimiser == optimiser("adam", lr=1e-3)
+    layers = [Dense(256, "relu"), Dropout(0.3), Dense(256, "relu"), Dropout(0.3), Dense(10, "softmax")]
+    assert spec.model == Model(64, layers, loss="cross_entropy")
+    assert spec.training.optimiser == optimiser("adam", lr=2e-3)
     assert spec.data is not None
     assert spec.data.file.is_file()
     assert spec.data.scale == "minmax"

@@ -266,10 +266,10 @@ from chainrule.runtime.threads import ThreadChoice
 BATCH_NORM = '''
 m[j] = mean(n, x[n,j])
 v[j] = mean(n, (x[n,j] - m[j])**2)
-h[n,j] = g[j]*(x[n,j] - m[j])/sqrt(v[j] + 0.001) + c[j]
+h[n,j] = g[j]*(x[n,j] - m[j])/sqrt(v[j] + 0.001)
 '''
-norm = cr.Equations(BATCH_NORM, "h", {}, {"g": ["j"], "c": ["j"]}, {"g": 1.0})
-model = cr.Model(40, [cr.Dense(300, "tanh"), norm, cr.Dropout(0.3), cr.Dense(2)])
+norm = cr.Equations(BATCH_NORM, "h", {}, {"g": ["j"]}, {"g": 1.0})
+model = cr.Model(40, [cr.Dense(300, "tanh", bias=False), norm, cr.Dropout(0.3), cr.Dense(2, bias=False)])
 rng = np.random.default_rng(0)
 x, y = rng.normal(size=(700, 40)), rng.normal(size=(700, 2))
 for dtype, more in (("float32", {"clip_norm": 0.5}), ("float64", {})):

@@ -400,7 +400,7 @@ def test_inlined() -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_pass_keeps_every_value(name: str) -> None:
-    """Not only the outputs: a pass may change a sum to a shifted one, everything else stays."""
+    """Not only the outputs: a sum may become a shifted one and a name go, everything else stays."""
     program = PROGRAMS[name]()
     values = random_values(program, 2)
     wanted = interpret(program, values, 2)

@@ -1,0 +1,129 @@
+"""Names that mean something else in the source."""
+
+import keyword
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sympy as sp
+
+import chainrule as cr
+from chainrule.codegen.legal import RESERVED, legal, legalised
+from chainrule.runtime import support
+from chainrule.symbolic.language import SAMPLE_INDEX, Equation, Program, Role, Tensor, index
+
+from ..symbolic.programs import PROGRAMS
+from .plain_python import NAMES, program_machine, program_source
+
+NASTY = [
+    *keyword.kwlist, *NAMES, "SLOTS", "KERNELS", "abs", "array", "address", "blocks", "exp", "first", "float", "forward_0",
+    "forward_backward_0", "gradient_W", "gradients_phase_0", "int", "i0", "largest", "last", "len", "log", "losses", "lr",
+    "max", "min", "np", "numba", "order", "position", "print", "range", "rates", "real", "sample", "samples", "scalars",
+    "scale", "self", "squares", "step", "table", "task", "total", "update_W", "value", "worker",
+]  # fmt: skip
+
+
+def program(tensor: str = "W", inner: str = "j", scalar: str = "b", result: str = "z") -> Program:
+    """z[n,i] = sum_j W[i,j] x[n,j]**2 + b, with names of one's choice."""
+    i, j = index("i", 2), index(inner, 3)
+    x = Tensor("x", (SAMPLE_INDEX, j), Role.INPUT)
+    W, b = Tensor(tensor, (i, j), Role.PARAMETER), Tensor(scalar, (), Role.PARAMETER)
+    z = Equation(result, (SAMPLE_INDEX, i), sp.Sum(W.element * x.element**2, j.limits) + b.element)
+    loss = Equation("L", (), sp.Sum(z.element**2, SAMPLE_INDEX.limits, i.limits))
+    return Program((x, W, b), (z, loss), ("L", result))
+
+
+RNG = np.random.default_rng(3)
+X, W, B = RNG.normal(size=(5, 3)), RNG.normal(size=(2, 3)), 0.5
+Z = X**2 @ W.T + B
+
+
+def assert_right(loss: float, gradients: dict[str, np.ndarray], tensor: str, scalar: str) -> None:
+    assert loss == pytest.approx((Z**2).sum())
+    np.testing.assert_allclose(gradients[tensor], 2 * Z.T @ X**2, rtol=1e-12)
+    np.testing.assert_allclose(gradients[scalar], 2 * Z.sum(), rtol=1e-12)
+
+
+def run(made: Program, folder: Path, tensor: str = "W", scalar: str = "b") -> None:
+    machine = program_machine(made, folder)
+    parameters = {tensor: W, scalar: B}
+    assert_right(*support.run_gradients(machine, parameters, {"x": X}), tensor, scalar)
+    np.testing.assert_allclose(support.run_predict(machine, parameters, X), Z)
+
+
+@pytest.mark.parametrize("role", ["tensor", "inner", "scalar", "result"])
+def test_any_name_for_anything(role: str, tmp_path: Path) -> None:
+    """By Python; what comes in and what goes out keeps the model's own names."""
+    for name in NASTY:
+        if (role, name) in {("inner", "n"), ("inner", "x")}:
+            continue
+        given = {role: name}
+        run(program(**given), tmp_path, given.get("tensor", "W"), given.get("scalar", "b"))
+
+
+def test_nasty_names_in_machine_code() -> None:
+    made = cr.compile(program("range", "exp", "first", "view"))
+    assert_right(*made.loss_and_gradients({"range": W, "first": B}, {"x": X}), "range", "first")
+    np.testing.assert_allclose(made.predict({"range": W, "first": B}, X), Z)
+
+
+def test_names_do_not_fall_together(tmp_path: Path) -> None:
+    """`first` becomes `first_`, which is taken; and a scalar's local name is no index."""
+    run(program("first", "last", "first_", "first__"), tmp_path, "first", "first_")
+    run(program("last", "first_", "first"), tmp_path, "last", "first")
+    run(program("W", "b_value", "b"), tmp_path)
+    run(program("lambda_", "lambda", "lambda__"), tmp_path, "lambda_", "lambda__")
+
+
+def test_indices_that_fall_together(tmp_path: Path) -> None:
+    i, j = index("first", 2), index("first_", 3)
+    x, w = Tensor("x", (SAMPLE_INDEX, j), Role.INPUT), Tensor("W", (i, j), Role.PARAMETER)
+    z = Equation("z", (SAMPLE_INDEX, i), sp.Sum(w.element * x.element**2, j.limits))
+    loss = Equation("L", (), sp.Sum(z.element**2, SAMPLE_INDEX.limits, i.limits))
+    machine = program_machine(Program((x, w), (z, loss), ("L", "z")), tmp_path)
+    value, gradients = support.run_gradients(machine, {"W": W}, {"x": X})
+    assert value == pytest.approx(((Z - B) ** 2).sum())
+    np.testing.assert_allclose(gradients["W"], 2 * (Z - B).T @ X**2)
+
+
+def test_parameters_of_a_layer_that_end_as_functions() -> None:
+    """expm in the first layer is expm1."""
+    layer = cr.Equations("h[n,j] = expm[j]*x[n,j]", "h", {}, {"expm": "j"}, {"expm": "normal"})
+    made = cr.compile(cr.Model(3, [layer, cr.Dense(2)]))
+    parameters = made.init(1)
+    wanted = (X * parameters["expm1"]) @ parameters["Wo"].T + parameters["bo"]
+    np.testing.assert_allclose(made.predict(parameters, X), wanted)
+
+
+def test_legal() -> None:
+    assert legal("W1") == "W1"
+    for name in NASTY:
+        assert legal(legal(name)) == legal(name)
+        assert legal(name).isidentifier()
+        assert not keyword.iskeyword(legal(name))
+    assert legal("a", {"a", "a_"}) == "a__"
+
+
+def test_fine_programs_stay_as_they_are() -> None:
+    made = PROGRAMS["gru"]()
+    same, names = legalised(made)
+    assert same is made
+    assert all(old == new for new, old in names.items())
+
+
+def test_all_that_the_module_calls_is_reserved() -> None:
+    """Whatever is imported at the head of the source, and the locals of its functions."""
+    head = program_source(PROGRAMS["dense"]()).split("real = np.")[0].split('"""\n', 2)[-1]
+    imported = set(re.findall(r"[a-z_0-9]+", head.partition("from math import")[2])) - {
+        "import",
+        "from",
+        "as",
+        "numpy",
+        "numba",
+    }
+    assert {"acos", "tanh", "np", "carray", "njit"} <= imported
+    assert imported <= RESERVED | set(dir(math))
+    assert {n for n in imported if n in dir(math)} <= RESERVED
+    assert {"first", "last", "samples", "table", "task", "worker", "total", "largest", "position", "value"} <= RESERVED
