@@ -47,7 +47,7 @@ def source(expr: sp.Basic, names: Names = Names()) -> str:
 
     >>> x = sp.Symbol("x", real=True)
     >>> source(sp.tanh(x)**2/3 - 1)
-    'real(0.3333333333333333)*tanh(x)**2 - real(1)'
+    'real(0.3333333333333333)*tanh(x[0])**2 - real(1)'
     """
     return _real(expr, names)[0]
 

@@ -6,6 +6,9 @@ from collections.abc import Callable
 import pytest
 from hypothesis import settings
 
+# Threads that wait sleep: the tests run beside other work, where threads that spin take milliseconds to meet.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # The same examples in every run; no deadline, because a first call may compile.
 settings.register_profile("chainrule", derandomize=True, deadline=None)
 settings.load_profile("chainrule")

@@ -69,21 +69,21 @@ def test_sum_accumulates_where_its_own_index_is_innermost() -> None:
             total = real(0)
             for j in range(2):
                 total += x[n, j]**2
-            s[n] = c[0] + real(2)*total  # (1)
+            s[n] = real(2)*total + c[0]  # (1)
         """,
     )
 
 
 def test_sum_spreads_where_a_free_index_is_innermost() -> None:
     expect(
-        lines("z[n,i] = sum(j, W[j,i]*x[n,j]**2) + b[i]", {"W": "j i", "x": "n j", "b": "i"}),
+        lines("z[n,i] = sum(j, W[j,i]**2) + b[i]", {"W": "j i", "x": "n j", "b": "i"}),
         """
         for n in range(first, last):
             for i in range(3):
                 z[n, i] = real(0)
             for j in range(2):
                 for i in range(3):
-                    z[n, i] += W[j, i]*x[n, j]**2
+                    z[n, i] += W[j, i]**2
             for i in range(3):
                 z[n, i] = b[i] + z[n, i]  # (1)
         """,
