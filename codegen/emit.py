@@ -11,6 +11,7 @@ import pprint
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 
 import sympy as sp
 
@@ -79,11 +80,13 @@ class Module:
     needs: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def function(self, decorator: str, name: str, arguments: Sequence[str], comment: str, body: Iterable[str]) -> str:
-        """Write a function, unless the same one stands here already; returns its name."""
+        """Write a function, unless the same one stands here already; returns its name, which no other function has."""
         body = [line for given in body for line in wrapped(given)]
         key = (decorator, tuple(arguments), tuple(body))
         if decorator and key in self.written:
             return self.written[key]
+        used = set(self.written.values())
+        name = next(n for n in chain([name], (f"{name}_{k}" for k in count(2))) if n not in used)
         self.written[key] = name
         head = f"def {name}({', '.join(arguments)}):"
         if len(head) > 110:
@@ -465,7 +468,7 @@ class RoutineWriter:
         rates = f"view(table[{self._slot('@rates')}], (table[2] + 1,), np.float64)"
         return f"{self.prefix}_step(table[2], {scalars}, {rates})"
 
-    def _update_function(self, parameter: str, gradient: str) -> None:
+    def _update_function(self, parameter: str, gradient: str) -> str:
         update = self.routine.update
         assert update is not None
         rule, tensor = update.optimiser, self._tensor(parameter)
@@ -492,12 +495,13 @@ class RoutineWriter:
         arguments = ["first", "last", gradient, parameter, *(f"{parameter}_{s}" for s in states), "scalars"]
         if update.clip_norm is not None:
             arguments.append("scale")
-        self.module.function(f"@njit({OPTIONS})", f"update_{parameter}", arguments, f"{rule.name}", [*head, *body])
+        name = f"update_{parameter}"
+        return self.module.function(f"@njit({OPTIONS})", name, arguments, rule.name, [*head, *body])
 
     def _update_calls(self, parameter: str, gradient: str, in_view: Sequence[str]) -> list[str]:
         update = self.routine.update
         assert update is not None
-        self._update_function(parameter, gradient)
+        name = self._update_function(parameter, gradient)
         tensor = self._tensor(parameter)
         shape = self._shape_source(tensor)
         lines = [] if parameter in in_view else [self._view(parameter)]
@@ -511,7 +515,7 @@ class RoutineWriter:
         arguments = ["first", "last", gradient, parameter, *(f"{parameter}_{s}" for s in states), "scalars"]
         if update.clip_norm is not None:
             arguments.append("scale")
-        lines.append(f"update_{parameter}({', '.join(arguments)})")
+        lines.append(f"{name}({', '.join(arguments)})")
         return lines
 
     def _separate_updates(self, update: Update) -> list[dict[str, object]]:

@@ -93,13 +93,17 @@ LOSSES: Mapping[str, Callable[[Any, Any], Any]] = {
 POSITIVE = ("binary_cross_entropy", "cross_entropy", "kl_divergence", "poisson")  # what they take the logarithm of
 
 
-def predicted(activations: Sequence[str], parameters: Mapping[str, Any], x: Any) -> Any:
-    a = x
-    for k, name in enumerate(activations, start=1):
-        label = "o" if k == len(activations) else str(k)
-        z = anp.dot(a, parameters[f"W{label}"].T) + parameters[f"b{label}"]
-        own = (parameters[f"{TRAINABLE[name]}{label}"],) if name in TRAINABLE else ()
-        a = ACTIVATIONS[name](z, *own)
+def predicted(layers: Sequence[str], parameters: Mapping[str, Any], x: Any) -> Any:
+    """Dense layers by their activations; "tanh+sin" is a dense layer with tanh and a layer of its own with sin."""
+    a, number = x, 0
+    for k, names in enumerate(layers, start=1):
+        label = "o" if k == len(layers) else str(k)
+        a = anp.dot(a, parameters[f"W{label}"].T) + parameters[f"b{label}"]
+        for at, name in enumerate(names.split("+")):
+            number += 1
+            ending = f"_{number}" if at else label
+            own = (parameters[f"{TRAINABLE[name]}{ending}"],) if name in TRAINABLE else ()
+            a = ACTIVATIONS[name](a, *own)
     return a
 
 
@@ -108,11 +112,11 @@ def mean_over_samples(losses: Any, weight: np.ndarray | None) -> Any:
 
 
 def loss_and_gradients(
-    activations: Sequence[str], loss: str, parameters: Arrays, x: np.ndarray, y: np.ndarray,
+    layers: Sequence[str], loss: str, parameters: Arrays, x: np.ndarray, y: np.ndarray,
     weight: np.ndarray | None = None, l2: float = 0.0, l1: float = 0.0,
 ) -> tuple[float, Arrays]:  # fmt: skip
     def total(p: Any) -> Any:
-        data = mean_over_samples(LOSSES[loss](y, predicted(activations, p, x)), weight)
+        data = mean_over_samples(LOSSES[loss](y, predicted(layers, p, x)), weight)
         weights = [p[name] for name in p if name.startswith("W")]
         return data + sum(l2 / 2 * anp.sum(W**2) + l1 * anp.sum(anp.abs(W)) for W in weights)
 
