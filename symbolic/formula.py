@@ -185,7 +185,7 @@ TITLE = re.compile(r"[A-Za-z_][A-Za-z0-9_ .+-]*\Z")
 
 
 def checked_title(title: object, what: str) -> str:
-    """The name of a model or of a table's row: it stands in comments of generated code, so it is letters and digits."""
+    """The name of a table's row: it stands in comments of generated code, so it is letters and digits."""
     if not isinstance(title, str) or len(title) > 60 or not TITLE.match(title):
         raise SpecError(
             f"{what}: the name {title!r} is not allowed; begin with a letter, go on with letters, digits, _ and -"

@@ -12,7 +12,6 @@ import sympy as sp
 from .activations import Activation
 from .check import check
 from .errors import SpecError, nearest
-from .formula import checked_title
 from .language import SAMPLE_INDEX, SAMPLES, Equation, Index, Kind, Program, Role, Tensor, extent, index
 from .layers import Activate, Dropout, Layer, Piece, Site, checked_size
 from .losses import Loss
@@ -91,7 +90,8 @@ class Model:
                 raise SpecError(
                     f"layer {number}: {layer!r} is not a layer; use Dense, Activation, Dropout or Equations"
                 )
-        checked_title(name, "model")
+        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 200:
+            raise SpecError(f"model: name = {name!r}; give a line of text")
         if not made:
             raise SpecError("model: there is no layer; give at least one")
         penalties = tuple(Penalty(p) if isinstance(p, str) else p for p in penalties)

@@ -122,9 +122,11 @@ class PythonMachine(support.Machine):
                         self.functions[phase["function"]](task, 0, table)
 
 
-def model_machine(model: Model, folder: Path, variant: Variant | None = None, update: Any = None) -> PythonMachine:
+def model_machine(
+    model: Model, folder: Path, variant: Variant | None = None, routines: tuple[str, ...] = ("gradients",)
+) -> PythonMachine:
     variant = model.default_variant if variant is None else variant
-    return PythonMachine(model_source(model, Request(variant, update, "float64"), ""), folder)
+    return PythonMachine(model_source(model, Request(variant, None, "float64", routines), ""), folder)
 
 
 def program_source(program: Program, routines: tuple[str, ...] = ("predict", "evaluate", "gradients")) -> str:

@@ -47,16 +47,23 @@ def test_golden_file(name: str, golden: Callable[[str, str], None]) -> None:
     golden(f"{name}.py.txt", MODULES[name]())
 
 
+HASH = """
+import hashlib
+import chainrule as cr
+from chainrule.codegen.emit import Update
+from chainrule.codegen.generate import Request, Variant, model_source
+
+layers = [cr.Dense(3, "prelu"), cr.Dropout(0.5), cr.Dense(2, "swish"), cr.Dense(2, "softmax")]
+model = cr.Model(3, layers, "cross_entropy", [cr.L1(), cr.L2()])
+text = model_source(model, Request(Variant(True, True), Update(cr.NAdam(1e-3), clip_norm=1.0)), "")
+print(len(text), hashlib.sha256(text.encode()).hexdigest())
+"""
+
+
 def test_bytes_are_the_same_in_every_process() -> None:
-    program = (
-        "import hashlib\nfrom chainrule.codegen.generate import *\nfrom chainrule.codegen.emit import Update\nimport chainrule as cr\n"
-        "m = cr.Model(3, [cr.Dense(3, 'prelu'), cr.Dropout(0.5), cr.Dense(2, 'swish'), cr.Dense(2, 'softmax')], 'cross_entropy', [cr.L1(), cr.L2()])\n"
-        "s = model_source(m, Request(Variant(True, True), Update(cr.NAdam(1e-3), clip_norm=1.0)), '')\n"
-        "print(len(s), hashlib.sha256(s.encode()).hexdigest())\n"
-    )  # fmt: skip
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", program],
+            [sys.executable, "-c", HASH],
             env={**os.environ, "PYTHONHASHSEED": seed},
             stdout=subprocess.PIPE,
             text=True,

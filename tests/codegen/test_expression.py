@@ -2,6 +2,7 @@
 
 import ast
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,8 @@ I, J = (index(c, 4) for c in "ij")
 X = sp.Symbol("x", real=True)
 VALUES: dict[str, dict[tuple[int, ...], Any]] = {
     "x": {(): 0.6}, "y": {(): -0.7}, "u": {(k,): 0.3 * k - 0.5 for k in range(6)},
-    "V": {(k, m): 0.1 * k - 0.2 * m + 0.05 for k in range(6) for m in range(6)}, "t": {(k,): (2 * k) % 3 for k in range(6)},
+    "V": {(k, m): 0.1 * k - 0.2 * m + 0.05 for k in range(6) for m in range(6)},
+    "t": {(k,): (2 * k) % 3 for k in range(6)},
     "q": {(): 2},
 }  # fmt: skip
 KINDS = {"t": Kind.INTEGER, "q": Kind.INTEGER}
@@ -57,19 +59,23 @@ POSITIONS = ({"i": 0, "j": 0}, {"i": 2, "j": 1}, {"i": 1, "j": 3}, {"i": 3, "j":
 EXPRESSIONS = [
     # precedence and signs
     "x - (y - u[i])", "x - y - u[i]", "-(x + y)", "-x**2", "(-x)**2", "x*(y + u[i])", "x/(y*u[i])", "x/y/u[i]",
-    "x/(y/u[i])", "-x/y", "(x + y)**2/(x - y)**3", "1/(x + y)", "2/(3*x)", "-2*x/3", "x - 2*(y - 1)", "-(x - y)*(u[i] - y)",
+    "x/(y/u[i])", "-x/y", "(x + y)**2/(x - y)**3", "1/(x + y)", "2/(3*x)", "-2*x/3", "x - 2*(y - 1)",
+    "-(x - y)*(u[i] - y)",
     "x**2**2", "(x**2)**3", "x*y**-2", "1/x**2", "-1/x", "x*-y", "(x*y)**2", "1 - x", "-1 - x", "x + 1/3 - y/7",
     # powers
-    "x**0.5", "x**-0.5", "x**1.5", "x**2.5", "x**-1.5", "x**(1/3)", "x**y", "2**y", "x**7", "x**64", "x**65", "sqrt(x)/y",
+    "x**0.5", "x**-0.5", "x**1.5", "x**2.5", "x**-1.5", "x**(1/3)", "x**y", "2**y", "x**7", "x**64", "x**65",
+    "sqrt(x)/y",
     "y**3", "exp(y)**2", "pi**y", "e**x", "sqrt(2)*x", "(1 + x)**(-3/2)", "x**(-7/2)",
     # numbers
     "0*x + 1/7", "1e-30*x", "1e30*x", "123456789012*x", "pi*x + e", "x + sqrt(2)/2", "0.1*x",
     # functions
     *(f"{f}(x)" for f in ("exp", "log", "log1p", "expm1", "abs", "sign", "sin", "cos", "tan", "sinh", "cosh", "tanh",
-      "asin", "acos", "atan", "asinh", "atanh", "erf", "erfc", "floor", "ceil", "sigmoid", "softplus", "relu", "heaviside")),
+      "asin", "acos", "atan", "asinh", "atanh", "erf", "erfc", "floor", "ceil", "sigmoid", "softplus", "relu",
+      "heaviside")),
     "acosh(1 + x)", "abs(y)", "sign(y)", "floor(-3*x)", "tanh(x + y)*exp(-x)", "sigmoid(x*y)**2",
     # branches
-    "where(x < y, x, y)", "where(x >= 0 and y < 0, x*2, y*2)", "where(x < 0 or not (y < 0), 1, x)", "clip(y, -1/2, 1/2)",
+    "where(x < y, x, y)", "where(x >= 0 and y < 0, x*2, y*2)", "where(x < 0 or not (y < 0), 1, x)",
+    "clip(y, -1/2, 1/2)",
     "max(x, y, 1/2)", "min(x, 1/2)", "1 + 2*where(x < 0, 1, y)", "where(y < -1, 1, where(y < 0, 2, 3))*x",
     "where(i == j, x, y)", "where(i < j and i > 0, u[i], 0)", "where(u[i] < u[j], 1, 2)", "where(t[i] == j, x, y)",
     "where(abs(i - j) <= 1, x, y)",
@@ -116,8 +122,6 @@ def test_no_branch_is_nan() -> None:
 
 def test_constants_have_the_kernels_type() -> None:
     """A float32 kernel must not meet a double, which would draw everything after it into double precision."""
-    import re
-
     for text in EXPRESSIONS:
         written = source(parsed(text))
         bare = re.sub(r"real\([^()]*\)", "", written)
@@ -139,7 +143,8 @@ def test_numbers_are_exact() -> None:
 
 
 INTEGERS = [
-    "i + 1", "i - j", "2*i - 3*j", "-(i + j)", "3*(i + 1) - j", "i*j", "(i + j)*(i - 1)", "t[i] + 1", "i**2", "floor(i/2)",
+    "i + 1", "i - j", "2*i - 3*j", "-(i + j)", "3*(i + 1) - j", "i*j", "(i + j)*(i - 1)", "t[i] + 1", "i**2",
+    "floor(i/2)",
     "ceil((i + 3*j)/2)", "floor((2*i + j - 1)/3)", "abs(i - j)", "5", "-2",
 ]  # fmt: skip
 

@@ -11,6 +11,7 @@ import pytest
 import sympy as sp
 
 import chainrule as cr
+from chainrule.codegen.emit import Update
 from chainrule.codegen.generate import Request, model_source
 from chainrule.runtime import support
 from chainrule.symbolic.derivation import derived_program
@@ -20,7 +21,7 @@ from chainrule.symbolic.language import SAMPLES, Kind, Program, Role, Tensor
 from chainrule.symbolic.model import Variant
 
 from ..symbolic.programs import PROGRAMS, SAMPLE_COUNT, random_values
-from .plain_python import in_both_orders, program_machine
+from .plain_python import in_both_orders, model_machine, program_machine, program_source
 
 Tables = dict[str, dict[tuple[int, ...], Any]]
 Arrays = dict[str, np.ndarray]
@@ -128,15 +129,11 @@ def source(model: cr.Model = MODEL, update: Any = None, dtype: str = "float32", 
 
 
 def test_without_a_rule_there_is_no_training() -> None:
-    from chainrule.codegen.emit import Update
-
     assert "def train" not in source()
     assert "def train_rows_0" in source(update=Update(cr.SGD(0.1)))
 
 
 def test_dropout_is_in_training_only() -> None:
-    from chainrule.codegen.emit import Update
-
     text = source(update=Update(cr.SGD(0.1)))
     drawing = [line for line in text.splitlines() if "uniform(" in line and "import" not in line]
     assert drawing
@@ -151,8 +148,6 @@ def test_dtype_is_said_once() -> None:
 
 
 def test_classes_and_weights_are_in_the_description(tmp_path: Path) -> None:
-    from .plain_python import model_machine
-
     kernels = model_machine(MODEL, tmp_path, Variant(classes=True, weighted=True)).kernels
     assert kernels["targets"] == {"y": ("integer", ())}
     assert kernels["weights"] == {"w": ("real", ())}
@@ -162,15 +157,11 @@ def test_classes_and_weights_are_in_the_description(tmp_path: Path) -> None:
 
 
 def test_positions_that_are_given_have_bounds(tmp_path: Path) -> None:
-    from .plain_python import program_machine
-
     assert program_machine(PROGRAMS["embedding"](), tmp_path).kernels["bounds"] == {"token": 4}
     assert program_machine(PROGRAMS["dense"](), tmp_path).kernels["bounds"] == {}
 
 
 def test_first_values_fit_the_activations(tmp_path: Path) -> None:
-    from .plain_python import model_machine
-
     layers = [cr.Dense(5, "relu"), cr.Dense(4), cr.Activation("relu"), cr.Dense(3, "prelu"), cr.Dense(2, "tanh")]
     initial = model_machine(cr.Model(8, layers), tmp_path).kernels["initial"]
     he, glorot = initial["W1"], initial["Wo"]
@@ -182,8 +173,6 @@ def test_first_values_fit_the_activations(tmp_path: Path) -> None:
 
 
 def test_extents_are_numbers_in_the_source() -> None:
-    from .plain_python import program_source
-
     text = program_source(PROGRAMS["symbolic_extents"]())
     body = text[text.index("@njit") :]
     assert "range(3)" in body

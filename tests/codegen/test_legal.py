@@ -18,8 +18,10 @@ from ..symbolic.programs import PROGRAMS
 from .plain_python import NAMES, program_machine, program_source
 
 NASTY = [
-    *keyword.kwlist, *NAMES, "SLOTS", "KERNELS", "abs", "array", "address", "blocks", "exp", "first", "float", "forward_0",
-    "forward_backward_0", "gradient_W", "gradients_phase_0", "int", "i0", "largest", "last", "len", "log", "losses", "lr",
+    *keyword.kwlist, *NAMES, "SLOTS", "KERNELS", "abs", "array", "address", "blocks", "exp", "first", "float",
+    "forward_0",
+    "forward_backward_0", "gradient_W", "gradients_phase_0", "int", "i0", "largest", "last", "len", "log", "losses",
+    "lr",
     "max", "min", "np", "numba", "order", "position", "print", "range", "rates", "real", "sample", "samples", "scalars",
     "scale", "self", "squares", "step", "table", "task", "total", "update_W", "value", "worker",
 ]  # fmt: skip

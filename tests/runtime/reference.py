@@ -18,7 +18,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def sigmoid(z: Any) -> Any:
-    return 0.5 * (1 + anp.tanh(z / 2))
+    return anp.exp(-anp.logaddexp(0, -z))
 
 
 def softplus(z: Any) -> Any:

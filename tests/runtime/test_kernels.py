@@ -9,7 +9,7 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 import sympy as sp
-from autograd import value_and_grad
+from autograd import elementwise_grad, value_and_grad
 
 import chainrule as cr
 from chainrule.runtime import support
@@ -276,7 +276,7 @@ def without(name: str) -> dict[str, Any]:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "parameter missing": ({"params": lambda p: without("b2")}, "b2"),
+    "parameter missing": ({"params": lambda p: without("b1")}, "b1"),
     "parameter turned": ({"params": lambda p: {**p, "W1": p["W1"].T}}, "W1"),
     "parameter too long": ({"params": lambda p: {**p, "bo": np.zeros(UNITS + 1)}}, "bo"),
     "parameter of text": ({"params": lambda p: {**p, "bo": np.full(UNITS, "a")}}, ""),
@@ -327,7 +327,7 @@ def test_unknown_dtype() -> None:
 # The edges of numbers
 
 
-FAR = (1e3, -1e3, 1e150, -1e150, 100.0, -100.0, 40.0, -40.0, 0.0)
+FAR = (1e4, -1e4, 1e3, -1e3, 100.0, -100.0, 40.0, -40.0, 0.0)
 OF_A_NUMBER = [name for name in ACTIVATIONS if "softmax" not in name]
 
 
@@ -348,21 +348,23 @@ def every_activation() -> Any:
 
 @pytest.mark.parametrize("far", FAR)
 def test_far_away_values_and_slopes_are_right(every_activation: Any, far: float) -> None:
-    """|z| of 1000 and more: finite, and what the formula tends to."""
+    """|z| of 1000 and more, where exp(z) is infinite: the value, and the slope, by which the weight's is far."""
     w = np.ones(len(OF_A_NUMBER))
     w[OF_A_NUMBER.index("exp")] = -np.sign(far)  # the other side is infinite
     _, gradients = every_activation.loss_and_gradients({"w": w}, {"x": [far]})
     outputs = every_activation.predict({"w": w}, [far])
+    compared = 0
     for name, weight, slope in zip(OF_A_NUMBER, w, gradients["w"], strict=True):
         own = tuple(ACTIVATIONS[name].parameters.values())
         with np.errstate(all="ignore"):
-            wanted = reference.ACTIVATIONS[name](np.float64(weight * far), *own)
-        assert outputs[f"a_{name}"][0] == pytest.approx(wanted, rel=1e-12, abs=1e-300), name
+            value = reference.ACTIVATIONS[name](np.float64(weight * far), *own)
+            wanted = far * elementwise_grad(reference.ACTIVATIONS[name])(np.float64(weight * far), *own)
+        assert outputs[f"a_{name}"][0] == pytest.approx(value, rel=1e-12, abs=1e-300), name
         assert np.isfinite(slope), name
-        if abs(far) <= 1e3 and name not in ("sin", "softsign", "exp") and far:
-            limit = round(float(wanted / far), 3) if name not in ("selu", "swish", "prelu", "leaky_relu") else None
-            flat = abs(wanted) < 10
-            assert limit is None or abs(slope / far - (0 if flat else limit)) < 0.05, name
+        if np.isfinite(wanted):
+            assert slope == pytest.approx(wanted, rel=1e-9, abs=1e-12), name
+            compared += 1
+    assert compared >= len(OF_A_NUMBER) - 3  # some of autograd's own slopes are NaN there
 
 
 def test_nan_is_an_answer(every_activation: Any) -> None:

@@ -20,7 +20,7 @@ def multiply(ta, tb, rows, columns, depth, a, a_at, a_stride, b, b_at, b_stride,
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gemm_on_parts_of_arrays(dtype: str) -> None:
-    """Every transposition, sizes with 1 among them, rows that are longer than the part, and nothing written beside it."""
+    """Every transposition, sizes with 1 among them, rows longer than the part; nothing is written beside it."""
     rng = np.random.default_rng(0)
     tolerance = 1e-4 if dtype == "float32" else 1e-13
     for ta, tb, (rows, columns, depth), extra in itertools.product(
