@@ -74,10 +74,10 @@ def main(arguments=None):
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     try:
-        archive = np.load(options.data, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise ValueError(f"{options.data}: one array without a name; give an .npz file with the arrays x and y")
-        with archive as data:
+        with open(options.data, "rb") as file:
+            data = np.load(file, allow_pickle=False)
+            if isinstance(data, np.ndarray):
+                raise ValueError(f"{options.data}: one array without a name; give an .npz file with the arrays x and y")
             missing = [name for name in ("x", "y") if name not in data.files]
             if missing:
                 raise ValueError(f"{options.data}: there is no array {missing[0]!r}; it has {', '.join(data.files)}")

@@ -172,6 +172,10 @@ def checked_name(name: object, place: str) -> str:
     return name
 
 
+def _is_minus(node: ast.AST) -> bool:
+    return isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
+
+
 def _double(constant: sp.Expr) -> float:
     """The value of a constant; infinite or NaN where it has none among the real numbers that a double can hold."""
     try:
@@ -289,6 +293,9 @@ class _Reader:
         return OPERATORS[type(node.op)](operand)
 
     def _binop(self, node: ast.BinOp) -> sp.Expr:
+        if isinstance(node.op, ast.Mult | ast.Div) and _is_minus(node.left):
+            # -(a + b)*c as -((a + b)*c): SymPy would carry the minus into the sum
+            return -self._binop(ast.BinOp(node.left.operand, node.op, node.right))  # type: ignore[attr-defined]
         left, right = self.number(node.left), self.number(node.right)
         if isinstance(node.op, ast.Div):
             if right.is_zero:

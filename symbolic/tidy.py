@@ -136,9 +136,8 @@ def _reused(expr: sp.Expr, stored: Equation) -> sp.Expr:
     for renaming in _alignments(expr, stored):
         value = stored.element.xreplace(renaming)
         formula = stored.expr.xreplace(renaming)
-        number, body = formula.as_coeff_Mul()
-        if isinstance(body, sp.Piecewise):
-            expr = _reused_in_branches(expr, body, value / number)
+        if isinstance(formula, sp.Piecewise):
+            expr = _reused_in_branches(expr, formula, value)
             continue
         expr = _product_replaced(expr, formula, value)
         expr = expr.xreplace(_solved(formula, value))

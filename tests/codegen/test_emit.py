@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 
@@ -39,12 +40,19 @@ MODULES = {
     "attention": lambda: program_source(PROGRAMS["attention"]()),
     "several_inputs_and_outputs": lambda: program_source(PROGRAMS["several_inputs_and_outputs"]()),
 }
+
+
+@cache
+def module(name: str) -> str:
+    return MODULES[name]()
+
+
 every_module = pytest.mark.parametrize("name", MODULES)
 
 
 @pytest.mark.parametrize("name", ["tanh", "softmax"])
 def test_golden_file(name: str, golden: Callable[[str, str], None]) -> None:
-    golden(f"{name}.py.txt", MODULES[name]())
+    golden(f"{name}.py.txt", module(name))
 
 
 HASH = """
@@ -77,7 +85,7 @@ def test_bytes_are_the_same_in_every_process() -> None:
 
 @every_module
 def test_module_is_well_formed(name: str) -> None:
-    text = MODULES[name]()
+    text = module(name)
     tree = ast.parse(text)
     defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     assert len(defined) == len(set(defined)), "a function is defined twice"
@@ -90,7 +98,7 @@ def test_module_is_well_formed(name: str) -> None:
 
 @every_module
 def test_jit_options_are_literal(name: str) -> None:
-    text = MODULES[name]()
+    text = module(name)
     assert text.count("@njit(") == text.count(f"@njit({OPTIONS})") > 0
     assert "nnan" not in OPTIONS  # a NaN must stay one
     assert "ninf" not in OPTIONS
@@ -98,7 +106,7 @@ def test_jit_options_are_literal(name: str) -> None:
 
 @every_module
 def test_every_function_is_called_and_every_array_used(name: str) -> None:
-    text = MODULES[name]()
+    text = module(name)
     tree = ast.parse(text)
     phases = set(re.findall(r"'function': '(\w+)'", text))
     called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
@@ -114,7 +122,7 @@ def test_every_function_is_called_and_every_array_used(name: str) -> None:
 @every_module
 def test_formulas_are_numbered_and_cited(name: str) -> None:
     """Each formula of the banner has a number, and each is cited by the statement that computes it."""
-    text = MODULES[name]()
+    text = module(name)
     _, head, body = text.split("KERNELS = ")[0].split('"""', 2)
     numbers = [int(k) for k in re.findall(r"^  \((\d+)\)", head, re.MULTILINE)]
     assert numbers == list(range(1, len(numbers) + 1))

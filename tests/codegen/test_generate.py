@@ -26,11 +26,9 @@ from .plain_python import in_both_orders, model_machine, program_machine, progra
 Tables = dict[str, dict[tuple[int, ...], Any]]
 Arrays = dict[str, np.ndarray]
 
-# One of each kind for Numba's types and for BLAS; all others are run by Python alone, which takes a tenth of the time.
-COMPILED = (
-    "attention", "conv2d", "elementary_functions", "embedding", "gru", "largest_of_all", "layer_norm", "max_pool_2d",
-    "pairs_of_samples", "parameters_without_indices", "piecewise_constant", "several_inputs_and_outputs", "upsampling",
-)  # fmt: skip
+# One of each kind for Numba's types; all are run by Python, which takes a tenth of the time. Convolution, pooling,
+# attention, look-ups and norms are compiled in tests/runtime/test_kernels.py.
+COMPILED = ("elementary_functions", "gru", "largest_of_all", "pairs_of_samples")
 
 
 def samples_of(program: Program) -> int:

@@ -55,10 +55,10 @@ def run(made: Program, folder: Path, tensor: str = "W", scalar: str = "b") -> No
     np.testing.assert_allclose(support.run_predict(machine, parameters, X), Z)
 
 
-@pytest.mark.parametrize("role", ["tensor", "inner", "scalar", "result"])
-def test_any_name_for_anything(role: str, tmp_path: Path) -> None:
-    """By Python; what comes in and what goes out keeps the model's own names."""
-    for name in NASTY:
+@pytest.mark.parametrize(("number", "role"), [*enumerate(["tensor", "inner", "scalar", "result"])])
+def test_any_name_for_anything(number: int, role: str, tmp_path: Path) -> None:
+    """By Python; what comes in and what goes out keeps the model's own names. All for tensors, a third for the others."""
+    for name in NASTY[number - 1 :: 3] if number else NASTY:
         if (role, name) in {("inner", "n"), ("inner", "x")}:
             continue
         given = {role: name}

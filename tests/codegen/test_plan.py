@@ -1,6 +1,7 @@
 """What is computed when, in which blocks, and which sums are matrix products."""
 
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -105,13 +106,18 @@ def test_part_of_a_tensor_is_no_product() -> None:
 # Phases
 
 
-def made(program: Program, legal: bool = True) -> Plan:
+def made(program: Program) -> Plan:
     derived = derived_program(program)
     gradients = {derived.adjoint[p.name]: p.name for p in derived.forward.parameters}
-    chosen, original = legalised(derived.program) if legal else (derived.program, {})
+    chosen, original = legalised(derived.program)
     renamed = {old: new for new, old in original.items()}
     numbers = {e.name: k for k, e in enumerate(chosen.equations, start=1)}
     return plan(chosen, numbers, {renamed[q]: renamed[p] for q, p in gradients.items()})
+
+
+@cache
+def planned_example(name: str) -> Plan:
+    return made(PROGRAMS[name]())
 
 
 def places(planned: Plan) -> Iterator[tuple[int, str, object]]:
@@ -126,7 +132,7 @@ def places(planned: Plan) -> Iterator[tuple[int, str, object]]:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_nothing_is_read_before_a_barrier_unless_the_same_unit_made_it(name: str) -> None:
-    planned = made(PROGRAMS[name]())
+    planned = planned_example(name)
     where = {equation: (phase, unit) for phase, equation, unit in places(planned)}
     order = [equation for _, equation, _ in places(planned)]
     assert sorted(order) == sorted(e.name for e in planned.program.equations)  # each once
@@ -141,7 +147,7 @@ def test_nothing_is_read_before_a_barrier_unless_the_same_unit_made_it(name: str
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_rows_need_their_own_sample_only(name: str) -> None:
-    planned = made(PROGRAMS[name]())
+    planned = planned_example(name)
     for phase in planned.phases:
         for step in phase.rows:
             assert by_rows(step.equation, planned.program)
@@ -187,7 +193,7 @@ def late(planned: Plan) -> set[str]:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_parameters_that_are_still_read_are_updated_later(name: str) -> None:
-    planned = made(PROGRAMS[name]())
+    planned = planned_example(name)
     assert planned.separate == late(planned)
 
 

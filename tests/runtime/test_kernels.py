@@ -47,13 +47,15 @@ def shifted(parameters: Mapping[str, np.ndarray], seed: int, size: float = 0.3) 
 
 
 def pairs() -> list[tuple[str, str]]:
-    """All that have a value: the logarithm of what may be negative has none, and such models are refused."""
-    return [
-        (activation, loss)
-        for activation in ACTIVATIONS
-        for loss in LOSSES
-        if not (loss in POSITIVE and activation in ("identity", "log_softmax"))
-    ]
+    """Every activation with every loss that takes a logarithm, because the two are rewritten together (and those of
+    which the logarithm has no value are refused); with three of the others, in turn."""
+    others = [loss for loss in LOSSES if loss not in POSITIVE]
+    found = []
+    for number, activation in enumerate(ACTIVATIONS):
+        turn = [others[(number + 3 * k) % len(others)] for k in range(3)]
+        refused = activation in ("identity", "log_softmax")
+        found += [(activation, loss) for loss in (*turn, *(() if refused else POSITIVE))]
+    return found
 
 
 def test_all_rows_have_a_reference() -> None:
@@ -62,7 +64,7 @@ def test_all_rows_have_a_reference() -> None:
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_activation_with_every_loss(activation: str, tmp_path: Path) -> None:
+def test_activation_with_losses(activation: str, tmp_path: Path) -> None:
     checked = 0
     for number, loss in enumerate(loss for a, loss in pairs() if a == activation):
         rng = np.random.default_rng([number, len(activation)])
@@ -78,7 +80,7 @@ def test_activation_with_every_loss(activation: str, tmp_path: Path) -> None:
         got = in_both_orders(machine, lambda m: support.run_gradients(m, parameters, x, y, weight))  # noqa: B023
         assert_same(got, reference.loss_and_gradients([activation], loss, parameters, x, y, weight))
         checked += 1
-    assert checked >= len(LOSSES) - len(POSITIVE)
+    assert checked >= 3
 
 
 # The same in machine code: one activation a layer, one model a group
@@ -96,16 +98,17 @@ OTHER_LOSSES = {
 }  # fmt: skip
 UNITS = 4
 PENALTIES = [cr.L2(0.01), cr.L1(0.02)]
+PENALISED = ("squared_error", "quantile")
 
 
 @lru_cache
 def kernels(layers: tuple[str, ...], loss: str, dtype: str = "float64") -> cr.Kernels:
-    """Compiled once for all tests; penalties where there are several layers."""
+    """Compiled once for all tests."""
     made: list[Any] = []
     for names in layers:
         first, *others = names.split("+")
         made += [cr.Dense(UNITS, first), *map(cr.Activation, others)]
-    return cr.compile(cr.Model(3, made, loss, PENALTIES if len(layers) > 1 else []), dtype)
+    return cr.compile(cr.Model(3, made, loss, PENALTIES if loss in PENALISED else []), dtype)
 
 
 def block_of(made: cr.Kernels, variant: Variant) -> int:
@@ -121,7 +124,7 @@ def check(layers: tuple[str, ...], loss: str, samples: int, weighted: bool, seed
     weight = rng.random(samples) * (rng.random(samples) > 0.3) if weighted else None
     if weight is not None:
         weight[-1] = 0.5  # zeros elsewhere
-    l2, l1 = (0.01, 0.02) if len(layers) > 1 else (0.0, 0.0)
+    l2, l1 = (0.01, 0.02) if loss in PENALISED else (0.0, 0.0)
     wanted = reference.loss_and_gradients(layers, loss, parameters, x, y, weight, l2, l1)
     assert_same(made.loss_and_gradients(parameters, x, y, weight), wanted)
 
@@ -140,7 +143,7 @@ def test_gradients_equal_autograd_for_odd_batches(loss: str) -> None:
         check(layers, loss, samples, False, seed)
 
 
-@pytest.mark.parametrize("loss", ["squared_error", "kl_divergence"])
+@pytest.mark.parametrize("loss", ["hinge", "kl_divergence"])
 def test_sample_weights(loss: str) -> None:
     for seed, samples in enumerate((1, 2, 33, 513)):
         check(GROUPS.get(loss) or OTHER_LOSSES[loss], loss, samples, True, seed)
@@ -155,33 +158,35 @@ def test_integer_targets_are_one_hot_targets() -> None:
     made = kernels(CLASSES, "cross_entropy")
     parameters = shifted(made.init(), 1)
     one_hot = np.eye(UNITS)[LABELS]
-    wanted = reference.loss_and_gradients(CLASSES, "cross_entropy", parameters, X, one_hot, None, 0.01, 0.02)
+    wanted = reference.loss_and_gradients(CLASSES, "cross_entropy", parameters, X, one_hot)
     for y in (LABELS, LABELS[:, None], LABELS.astype(float), LABELS.astype(np.uint8), one_hot, one_hot.astype(int)):
         assert_same(made.loss_and_gradients(parameters, X, y), wanted)
-    # with weights only the integers need a module of their own: the one-hot form has been seen above
-    weight = np.arange(37.0)
-    wanted = reference.loss_and_gradients(CLASSES, "cross_entropy", parameters, X, one_hot, weight, 0.01, 0.02)
+
+
+def test_integer_targets_with_weights() -> None:
+    made, weight = kernels(("softmax",), "cross_entropy"), np.arange(37.0)
+    parameters = shifted(made.init(), 1)
+    wanted = reference.loss_and_gradients(["softmax"], "cross_entropy", parameters, X, np.eye(UNITS)[LABELS], weight)
     assert_same(made.loss_and_gradients(parameters, X, LABELS, weight), wanted)
 
 
 def test_weights_that_are_all_zero_give_a_gradient_of_zero() -> None:
-    made = kernels(CLASSES, "cross_entropy")
-    parameters = shifted(made.init(), 2)
-    loss, gradients = made.loss_and_gradients(parameters, X, LABELS, np.zeros(37))
-    penalties = sum(0.005 * (W**2).sum() + 0.02 * abs(W).sum() for k, W in parameters.items() if k[0] == "W")
-    assert loss == pytest.approx(penalties)
+    made = kernels(("softmax",), "cross_entropy")
+    loss, gradients = made.loss_and_gradients(made.init(), X, LABELS, np.zeros(37))
+    assert loss == 0
+    assert not gradients["Wo"].any()
     assert not gradients["bo"].any()
 
 
 def test_single_precision() -> None:
-    made = kernels(CLASSES, "cross_entropy", "float32")
+    layers = ("gelu+swish", "softmax")
+    made = kernels(layers, "cross_entropy", "float32")
     parameters = shifted(made.init(), 3)
     got = made.loss_and_gradients(parameters, X, LABELS)
     assert {g.dtype for g in got[1].values()} == {np.dtype("float32")}
     assert {v.dtype for v in made.init().values()} == {np.dtype("float32")}
-    wanted = reference.loss_and_gradients(
-        CLASSES, "cross_entropy", parameters, X, np.eye(UNITS)[LABELS], None, 0.01, 0.02
-    )
+    one_hot = np.eye(UNITS)[LABELS]
+    wanted = reference.loss_and_gradients(layers, "cross_entropy", parameters, X, one_hot)
     assert_same(got, wanted, 2e-5)
     with pytest.raises(AssertionError):  # it is not double precision under another name
         assert_same(got, wanted, 1e-10)
@@ -328,7 +333,10 @@ def test_unknown_dtype() -> None:
 
 
 FAR = (1e4, -1e4, 1e3, -1e3, 100.0, -100.0, 40.0, -40.0, 0.0)
-OF_A_NUMBER = [name for name in ACTIVATIONS if "softmax" not in name]
+OF_A_NUMBER = [
+    name for name, row in ACTIVATIONS.items()
+    if row.expr.has(sp.exp, sp.log, sp.tanh, sp.erf, sp.sin, sp.Abs) and "softmax" not in name
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -362,7 +370,7 @@ def test_far_away_values_and_slopes_are_right(every_activation: Any, far: float)
         assert outputs[f"a_{name}"][0] == pytest.approx(value, rel=1e-12, abs=1e-300), name
         assert np.isfinite(slope), name
         if np.isfinite(wanted):
-            assert slope == pytest.approx(wanted, rel=1e-9, abs=1e-12), name
+            assert slope == pytest.approx(wanted, rel=1e-9, abs=1e-15 * abs(far)), name
             compared += 1
     assert compared >= len(OF_A_NUMBER) - 3  # some of autograd's own slopes are NaN there
 
@@ -440,17 +448,17 @@ def test_batch_norm_of_the_whole_batch_with_weights() -> None:
         v[j] = mean(n, (x[n,j] - m[j])**2)
         h[n,j] = g[j]*(x[n,j] - m[j])/sqrt(v[j] + 1/1000) + c[j]
     """
-    layers = [cr.Dense(3), cr.Equations(equations, "h", {}, {"g": "j", "c": "j"}), cr.Dense(2)]
+    layers = [cr.Dense(3), cr.Equations(equations, "h", {}, {"g": "j", "c": "j"})]
     made = cr.compile(cr.Model(2, layers))
     parameters = shifted(made.init(), 8)
     rng = np.random.default_rng(8)
-    x, y, weight = rng.normal(size=(515, 2)), rng.normal(size=(515, 2)), rng.random(515)
+    x, y, weight = rng.normal(size=(515, 2)), rng.normal(size=(515, 3)), rng.random(515)
 
     def total(p: Any) -> Any:
         z = anp.dot(x, p["W1"].T) + p["b1"]
         m = anp.mean(z, 0)
-        h = p["g2"] * (z - m) / anp.sqrt(anp.mean((z - m) ** 2, 0) + 1e-3) + p["c2"]
-        return mean_over_samples(anp.mean((anp.dot(h, p["Wo"].T) + p["bo"] - y) ** 2, 1), weight)
+        h = p["go"] * (z - m) / anp.sqrt(anp.mean((z - m) ** 2, 0) + 1e-3) + p["co"]
+        return mean_over_samples(anp.mean((h - y) ** 2, 1), weight)
 
     got, wanted = made.loss_and_gradients(parameters, x, y, weight), value_and_grad(total)(parameters)
     assert abs(wanted[1].pop("b1")).max() < 1e-12  # what the mean takes away

@@ -216,7 +216,8 @@ def costly_calls(made: Derived) -> Counter[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*ACTIVATIONS, *USERS_OWN])
+# selu's output times a number: exp(z) from it, a/(scale alpha) + 1, would lose its digits for z far below 0.
+@pytest.mark.parametrize("name", [*(a for a in ACTIVATIONS if a != "selu"), *USERS_OWN])
 def test_no_costly_function_twice(name: str) -> None:
     calls = costly_calls(derived_program(net(name)))
     assert {c: k for c, k in calls.items() if k > 1} == {}
@@ -225,7 +226,7 @@ def test_no_costly_function_twice(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("tanh", 1), ("elu", 1), ("selu", 1), ("gelu", 2), ("mish", 3), ("silu", 1)]
+    ("name", "most"), [("tanh", 1), ("elu", 1), ("selu", 2), ("gelu", 2), ("mish", 3), ("silu", 1)]
 )
 def test_number_of_costly_functions(name: str, most: int) -> None:
     assert sum(costly_calls(derived_program(net(name))).values()) <= most
