@@ -57,7 +57,7 @@ def run(made: Program, folder: Path, tensor: str = "W", scalar: str = "b") -> No
 
 @pytest.mark.parametrize(("number", "role"), [*enumerate(["tensor", "inner", "scalar", "result"])])
 def test_any_name_for_anything(number: int, role: str, tmp_path: Path) -> None:
-    """By Python; what comes in and what goes out keeps the model's own names. All for tensors, a third for the others."""
+    """By Python; what comes in and goes out keeps its own name. All for tensors, a third for the others."""
     for name in NASTY[number - 1 :: 3] if number else NASTY:
         if (role, name) in {("inner", "n"), ("inner", "x")}:
             continue
