@@ -172,6 +172,9 @@ def _power(base: sp.Expr, exponent: sp.Expr, names: Names) -> tuple[str, int]:
             f"{number(sp.Integer(1), names)}/{_wrapped(_power(base, -exponent, names), PRODUCT + 1)}",
             PRODUCT,
         )
+    if exponent == 2 and isinstance(base, sp.Indexed | sp.Symbol) and not is_index(base):
+        read = read_source(base, names)
+        return f"{read}*{read}", PRODUCT  # Numba would compile a function for the power
     if exponent.is_Integer and int(exponent) <= EXPONENT_OF_PRODUCTS:
         return f"{_wrapped(_real(base, names), ATOM)}**{int(exponent)}", POWER
     if exponent.is_Rational and exponent.q == 2:

@@ -27,7 +27,7 @@ from math import (
 )
 
 import numpy as np
-from numba import carray, njit
+from numba import njit
 """
 
 
@@ -100,6 +100,7 @@ def programs_source(
         "gradients": {p.name: plain.adjoint[p.name] for p in plain.forward.parameters},
         "loss": LOSS,
         "outputs": outputs,
+        "work": {r.name: (r.plan.operations, r.plan.largest_product) for r in routines},
         "optimiser": {} if update is None else _optimiser(update),
     }
     return module_source(head, f"{NUMBA_NAMES}\n{support}", routines, request.dtype, shown)

@@ -23,7 +23,7 @@ from ..symbolic.errors import DataError, SpecError
 from ..symbolic.schedules import ReduceOnPlateau
 from ..symbolic.section import Section
 from ..symbolic.spec import SECTIONS, model_from_dict
-from . import support
+from . import machine as machines
 from .history import History
 from .lbfgs import LBFGS
 from .load import write_whole
@@ -156,7 +156,7 @@ def _restore_state(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
     """The optimiser's state, on arrays for batches of one sample; `fit` makes larger ones as it needs them."""
     if isinstance(trainer.optimiser, LBFGS):
         raise DataError(f"{path}: lbfgs has no state; the file belongs to another training")
-    training = support.Training(trainer.kernels.machine(), trainer.parameters, 1)
+    training = machines.Training(trainer.kernels.machine(), trainer.parameters, 1)
     wanted = {**training.states, "scalars": training.scalars}
     for name, array in wanted.items():
         if name not in state or state[name].shape != array.shape:

@@ -19,7 +19,7 @@ from ..symbolic.optimisers import Optimiser
 from ..symbolic.optimisers import optimiser as named_optimiser
 from ..symbolic.schedules import ReduceOnPlateau, Schedule
 from ..symbolic.schedules import schedule as named_schedule
-from . import support
+from . import machine as machines
 from .callbacks import Callback, called_after_epochs, name_of
 from .history import History
 from .kernels import Kernels, as_data_errors
@@ -101,7 +101,7 @@ class Trainer:
         self._parameters = self.kernels.init(self.seed)
         if not self._parameters:
             raise SpecError("trainer: the model has no parameters; there is nothing to train")
-        self._training: support.Training | None = None
+        self._training: machines.Training | None = None
         self._variant: Variant | None = None
 
     # the state
@@ -117,7 +117,7 @@ class Trainer:
         Raises `DataError` for names and shapes that are not the model's, and leaves the weights as they were.
         """
         given = self._as_parameters(parameters)
-        self._parameters = {k: v.copy() for k, v in support.shaped(self.kernels.machine(), given).items()}
+        self._parameters = {k: v.copy() for k, v in machines.shaped(self.kernels.machine(), given).items()}
         if self._training is not None:
             for name, array in given.items():
                 self._training.parameters[name][...] = array
@@ -136,7 +136,7 @@ class Trainer:
                     f"parameter {name}: {np.asarray(parameters[name]).dtype} is no type of numbers; give numbers"
                 )
         with as_data_errors():
-            return dict(support.parameter_arrays(self.kernels.machine(), parameters))
+            return dict(machines.parameter_arrays(self.kernels.machine(), parameters))
 
     def larger_is_better(self, column: str) -> bool:
         """Whether a column of the history is a score, not an error."""
@@ -322,13 +322,13 @@ class Trainer:
         machine = self.kernels.machine(variant)
         batch = min(self.batch_size, len(data))
         if self._training is None or (variant, batch) != (self._variant, self._training.batch):
-            fresh = support.Training(machine, self._live(), batch)
+            fresh = machines.Training(machine, self._live(), batch)
             if self._training is not None:
                 fresh.states, fresh.scalars = self._training.states, self._training.scalars
             self._training, self._variant = fresh, variant
-        machine.phases("train")  # compiled here, or the first step that is timed would take seconds
+        machine.phases("train", batch)  # compiled here, or the first step that is timed would take seconds
         with as_data_errors():
-            return dict(support.given_arrays(machine, data.x, data.y, data.weight))
+            return dict(machines.given_arrays(machine, data.x, data.y, data.weight))
 
     # using the model
 
@@ -347,7 +347,7 @@ class Trainer:
     def _live(self) -> Mapping[str, Array]:
         if self._training is None:
             return self._parameters
-        return dict(support.shaped(self.kernels.machine(), self._training.parameters))
+        return dict(machines.shaped(self.kernels.machine(), self._training.parameters))
 
     def summary(self) -> str:
         """Layers, shapes and numbers of parameters as a table."""
