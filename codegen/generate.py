@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -20,10 +21,16 @@ from .legal import legalised
 from .plan import Step, plan
 
 ROUTINES = ("predict", "evaluate", "gradients", "train")
-NUMBA_NAMES = """\
+MATHEMATICS = (
+    "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "erf", "erfc", "exp", "expm1", "floor",
+    "log", "log1p", "sin", "sinh", "sqrt", "tan", "tanh",
+)  # fmt: skip
+ELEMENTARY = ("exp", "tanh")  # what `elementary_float32` and `elementary_float64` of the runtime have
+_NAMES = textwrap.fill(", ".join(n for n in MATHEMATICS if n not in ELEMENTARY) + ",", 114)
+NUMBA_NAMES = f"""\
+import math
 from math import (
-    acos, acosh, asin, asinh, atan, atanh, ceil, cos, cosh, erf, erfc, exp, expm1, floor, log, log1p, sin, sinh, sqrt,
-    tan, tanh,
+{textwrap.indent(_NAMES, "    ")}
 )
 
 import numpy as np
@@ -103,7 +110,7 @@ def programs_source(
         "work": {r.name: (r.plan.operations, r.plan.largest_product) for r in routines},
         "optimiser": {} if update is None else _optimiser(update),
     }
-    return module_source(head, f"{NUMBA_NAMES}\n{support}", routines, request.dtype, shown)
+    return module_source(head, f"{NUMBA_NAMES}\n{support.format(real=request.dtype)}", routines, request.dtype, shown)
 
 
 def _routine(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..codegen.emit import Update
-from ..codegen.generate import Request, model_source, programs_source
+from ..codegen.generate import ELEMENTARY, Request, model_source, programs_source
 from ..symbolic.check import check
 from ..symbolic.derivation import derived_program
 from ..symbolic.errors import DataError, SpecError
@@ -26,14 +26,16 @@ from .load import stored
 from .native import kernels as native_kernels
 from .native import team
 
-IMPORT = "from chainrule.runtime.support import gemm, power, sigmoid, sign, slots, softplus, uniform, view"
+IMPORT = f"""from chainrule.runtime.elementary_{{real}} import {", ".join(ELEMENTARY)}
+from chainrule.runtime.support import gemm, power, sigmoid, sign, slots, softplus, uniform, view"""
 DTYPES = ("float32", "float64")
 
 
 @lru_cache(maxsize=1)
 def support_source() -> str:
     """The text of `support`, which shapes the machine code of all kernels."""
-    return Path(__file__).with_name("support.py").read_text(encoding="utf-8")
+    names = ("support.py", "elementary_float32.py", "elementary_float64.py")
+    return "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names)
 
 
 def description(source: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ BUSY: Final = 3.0  # the choice is made again where a step takes so many times w
 def threads_at_most(wanted: int | None) -> int:
     """As many as the process may use, and not more than are wanted."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, wanted or cores)
+    return max(1, min(wanted or cores, cores))
 
 
 def numbers_to_try(most: int) -> tuple[int, ...]:
