@@ -5,8 +5,8 @@
 
 The leader opens a phase by giving every worker its share of the blocks, and opens the next one when all are done. A
 worker takes blocks from its own share, in which its data are likely to be in its cache, then from the others' shares.
-So nobody waits for a helper that the system has not woken yet: the leader does that share as well. What a block computes
-depends on the block alone, so the result does not depend on who computes it.
+So nobody waits for a helper that the system has not woken yet: the leader does that share as well. What a block
+computes depends on the block alone, so the result does not depend on who computes it.
 
 A share is one number that is changed atomically: the serial number of the phase, the next block, the end.
 
@@ -19,8 +19,24 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .control import (
-    ADDRESSES, BATCH, BLOCKS, DONE, FIRST, INSIDE, KEY, LAST, OPEN, PHASE, PHASES, SHARES, STRIDE, TABLE, TASKS,
-    THREADS, TOTAL, WIDTH,
+    ADDRESSES,
+    BATCH,
+    BLOCKS,
+    DONE,
+    FIRST,
+    INSIDE,
+    KEY,
+    LAST,
+    OPEN,
+    PHASE,
+    PHASES,
+    SHARES,
+    STRIDE,
+    TABLE,
+    TASKS,
+    THREADS,
+    TOTAL,
+    WIDTH,
 )  # fmt: skip
 from .products import PRODUCT, product_of
 

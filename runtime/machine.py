@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-WORK_OF_A_BLOCK = 400_000  # operations: some 6 us of one core, what a thread more is worth
+WORK_OF_A_BLOCK = 640_000  # operations: some 10 us of one core, for which a thread more is worth it
 WIDE = 65_536  # multiplications of one sample in one product, above which BLAS needs more rows at a time
 FEWEST_ROWS, FEWEST_WIDE_ROWS, MOST_ROWS = 8, 64, 512
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -71,10 +72,8 @@ class Code:
     def _made(self, name: str, path: Path) -> int:
         function = self.compiled(name)
         entry = _entry(function)
-        try:
+        with suppress(OSError):  # a cache that cannot be written: this process has the code all the same
             write_whole(path, entry, mode=0o600)
-        except OSError:  # a cache that cannot be written: this process has the code all the same
-            pass
         address = _linked(entry)
         if address is None:
             raise InternalError(f"{path}: its own machine code cannot be linked")

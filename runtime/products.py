@@ -70,9 +70,25 @@ def product_of(real, size):
     few, turned = instructions("dots", real, dots), instructions("turn", real, turn)
     large = _blas(real)
 
-    def product(left_turned, right_turned, rows, columns, depth, left, left_stride, right, right_stride, out, out_stride):
+    def product(
+        left_turned, right_turned, rows, columns, depth, left, left_stride, right, right_stride, out, out_stride
+    ):
         if depth > DEEPEST or rows * columns * depth > MOST_IN_TILES:
-            large((right_turned, left_turned, columns, rows, depth, right, right_stride, left, left_stride, out, out_stride))
+            large(
+                (
+                    right_turned,
+                    left_turned,
+                    columns,
+                    rows,
+                    depth,
+                    right,
+                    right_stride,
+                    left,
+                    left_stride,
+                    out,
+                    out_stride,
+                )
+            )
             return
         left_row, left_step = (1, left_stride) if left_turned else (left_stride, 1)
         if right_turned and rows < FEW_ROWS and left_step == 1:

@@ -71,9 +71,7 @@ def slots(context, address, count):
     def codegen(context, builder, signature, arguments):
         made = make_array(array)(context, builder)
         item = context.get_constant(types.intp, 8)
-        populate_array(
-            made, data=arguments[0], shape=[arguments[1]], strides=[item], itemsize=item, meminfo=None
-        )
+        populate_array(made, data=arguments[0], shape=[arguments[1]], strides=[item], itemsize=item, meminfo=None)
         return made._getvalue()
 
     return array(address, types.int64), codegen

@@ -13,7 +13,20 @@ from llvmlite import binding
 
 from .blas import OneThread
 from .control import (
-    ADDRESSES, BATCH, BLOCKS, FIRST, KEY, LAST, MOST_THREADS, OPEN, PHASES, TABLE, TASKS, THREADS, TOTAL, WIDTH,
+    ADDRESSES,
+    BATCH,
+    BLOCKS,
+    FIRST,
+    KEY,
+    LAST,
+    MOST_THREADS,
+    OPEN,
+    PHASES,
+    TABLE,
+    TASKS,
+    THREADS,
+    TOTAL,
+    WIDTH,
     WORDS,
 )  # fmt: skip
 

@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Final
 
+from .control import MOST_THREADS
+
 ROUNDS: Final = 5  # a trial of every number, in turns: a disturbance seldom meets all trials of one
 TRIAL_SECONDS: Final = 1e-3  # long enough for the clock and for what a call costs besides its steps
 GAIN: Final = 0.9  # more threads must save a tenth: less is gone as soon as the machine does something else
@@ -19,7 +21,7 @@ BUSY: Final = 3.0  # the choice is made again where a step takes so many times w
 def threads_at_most(wanted: int | None) -> int:
     """As many as the process may use, and not more than are wanted."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(wanted or cores, cores))
+    return max(1, min(wanted or cores, MOST_THREADS))
 
 
 def numbers_to_try(most: int) -> tuple[int, ...]:

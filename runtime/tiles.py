@@ -69,9 +69,7 @@ class _Code:
         place = self.builder.inttoptr(address, self.vector.as_pointer())
         if mask is None:
             return self.builder.load(place, align=self.size)
-        return self._call(
-            f"llvm.masked.load.{self.suffix}.p0", self.vector, [place, HALF(self.size), mask, self.zero]
-        )
+        return self._call(f"llvm.masked.load.{self.suffix}.p0", self.vector, [place, HALF(self.size), mask, self.zero])
 
     def store(self, value, address, mask=None):
         place = self.builder.inttoptr(address, self.vector.as_pointer())
@@ -93,17 +91,17 @@ class _Code:
         k = builder.phi(WORD)
         k.add_incoming(WORD(0), before)
         values = [builder.phi(value.type) for value in start]
-        for phi, value in zip(values, start):
+        for phi, value in zip(values, start, strict=True):
             phi.add_incoming(value, before)
         made = body(k, values)
         following, end = builder.add(k, WORD(step)), builder.block
         k.add_incoming(following, end)
-        for phi, value in zip(values, made):
+        for phi, value in zip(values, made, strict=True):
             phi.add_incoming(value, end)
         builder.cbranch(builder.icmp_signed("<", following, count), inside, after)
         builder.position_at_end(after)
         results = [builder.phi(value.type) for value in start]
-        for phi, value, last in zip(results, start, made):
+        for phi, value, last in zip(results, start, made, strict=True):
             phi.add_incoming(value, before)
             phi.add_incoming(last, end)
         return results
@@ -183,7 +181,7 @@ def dots(code, depth, left, right, right_row, out, width):
     def step(mask):
         def body(k, totals):
             x = code.load(code.at(left, k), mask)
-            return [code.fma(x, code.load(code.at(q, k), mask), t) for q, t in zip(lines, totals)]
+            return [code.fma(x, code.load(code.at(q, k), mask), t) for q, t in zip(lines, totals, strict=True)]
 
         return body
 
@@ -204,7 +202,7 @@ def _sums(code, vectors):
         low = _pairwise(low, half, lanes)
         high = [p + half for p in low]
         count = len(vectors) // 2
-        pairs = zip(vectors[:count], vectors[count:])
+        pairs = zip(vectors[:count], vectors[count:], strict=True)
         vectors = [code.builder.fadd(code.shuffle(x, y, low), code.shuffle(x, y, high)) for x, y in pairs]
         group = half
     return vectors[0]
@@ -229,7 +227,9 @@ def turn(code, right, right_row, depth, width, panel):
         for part in (0, lanes):
             square = [code.load(code.at(line, k)) for line in lines[part : part + lanes]]
             for j, row in enumerate(_transposed(code, square)):
-                code.store(row, code.at(panel, builder.add(builder.mul(builder.add(k, WORD(j)), WORD(2 * lanes)), WORD(part))))
+                code.store(
+                    row, code.at(panel, builder.add(builder.mul(builder.add(k, WORD(j)), WORD(2 * lanes)), WORD(part)))
+                )
         return values
 
     def single(k, values):

@@ -10,6 +10,7 @@ import pytest
 import sympy as sp
 
 import chainrule as cr
+from chainrule.codegen.emit import OPTIONS
 from chainrule.codegen.legal import RESERVED, legal, legalised
 from chainrule.runtime import machine as machines
 from chainrule.symbolic.language import SAMPLE_INDEX, Equation, Program, Role, Tensor, index
@@ -124,6 +125,8 @@ def test_all_that_the_module_calls_is_reserved() -> None:
         "as",
         "numpy",
         "numba",
+        *re.findall(r"[a-z_]+", OPTIONS),
+        "dict",
     }
     assert {"acos", "sinh", "np", "njit"} <= imported
     assert imported <= RESERVED | set(dir(math))

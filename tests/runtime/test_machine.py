@@ -5,7 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from chainrule.runtime.machine import FEWEST_ROWS, FEWEST_WIDE_ROWS, MOST_ROWS, WIDE, aligned, conform, draw, rows_of_block
+from chainrule.runtime.machine import (
+    FEWEST_ROWS,
+    FEWEST_WIDE_ROWS,
+    MOST_ROWS,
+    WIDE,
+    aligned,
+    conform,
+    draw,
+    rows_of_block,
+)
 
 
 def test_blocks_of_samples_are_of_one_size_and_hold_a_fair_amount_of_work() -> None:
