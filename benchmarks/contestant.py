@@ -1,15 +1,20 @@
-"""What a contestant is: something that trains or asks a workload's network, in one or more variants."""
+"""A contestant: it trains or asks a workload's network, written in one or more ways, of which the fastest counts."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Final, Protocol
 
-from .workloads import Array, Weights, Workload
+from .workloads import Array, Weights, Workload, data, first_weights, question
+
+COMPARED_EPOCHS: Final = 2
+TRIAL_SECONDS: Final = 0.15
 
 
 class Unsupported(Exception):
-    """The contestant cannot do this workload, or is not installed; the message says why."""
+    """The contestant cannot do this workload; the message says why."""
 
 
 class Network(Protocol):
@@ -25,4 +30,71 @@ class Network(Protocol):
 
 
 Build = Callable[[Workload, Array, Array, Weights], Network]
-Variants = Mapping[str, Build]  # ways to write the same, of which the fastest counts
+Variants = Mapping[str, Build]
+
+
+class Contestant:
+    """Prepares a workload, then runs it as often as it is told."""
+
+    def __init__(self, variants: Callable[[Workload], Variants]) -> None:
+        self.variants = variants
+
+    def prepare(self, workload: Workload, quick: bool = False) -> dict[str, Any]:
+        """Build each variant, see what it computes, keep the fastest.
+
+        Gives its name, the results that are compared with those of others, and the seconds of every variant.
+        """
+        self.workload, self.x = workload, question(workload)
+        given = (*data(workload), first_weights(workload))
+        seconds, results, networks = {}, {}, {}
+        for name, build in list(self.variants(workload).items())[: 1 if quick else None]:
+            network = build(workload, *given)
+            results[name] = self._result(network)
+            self._repeat(network, 1)
+            seconds[name] = self._seconds(network, TRIAL_SECONDS)[0]
+            networks[name] = network
+        best = min(seconds, key=lambda name: seconds[name])
+        self.network, self.pace = networks[best], seconds[best]
+        return {"variant": best, "result": results[best], "tried": seconds}
+
+    def run(self, seconds: float) -> dict[str, float]:
+        """Seconds of a step or call, over at least so many seconds, and how many cores were busy meanwhile."""
+        if self.pace * self._units < seconds:
+            self._repeat(self.network, 1)  # awake, and in the caches; a long run sees to that itself
+        each, cores = self._seconds(self.network, seconds)
+        return {"seconds": each, "cores": cores}
+
+    def _result(self, network: Network) -> list[float]:
+        """Losses of the first epochs, or the first answer: what all must agree on."""
+        if self.workload.asked:
+            return [float(value) for value in network.predict(self.x)[0]]
+        return network.fit(COMPARED_EPOCHS)
+
+    @property
+    def _units(self) -> int:
+        """Steps or calls in one repetition."""
+        return 1 if self.workload.asked else self.workload.steps
+
+    def _repeat(self, network: Network, times: int) -> None:
+        if not self.workload.asked:
+            network.fit(times)
+            return
+        for _ in range(times):
+            network.predict(self.x)
+
+    def _seconds(self, network: Network, least: float) -> tuple[float, float]:
+        """(seconds of a step or call, cores busy): one run that is long enough, found by doubling."""
+        times = 1
+        while True:
+            busy, start = time.process_time(), time.perf_counter()
+            self._repeat(network, times)
+            passed = time.perf_counter() - start
+            if passed >= least:
+                return passed / (times * self._units), (time.process_time() - busy) / passed
+            times = max(2 * times, int(1.1 * times * least / max(passed, 1e-9)))
+
+
+def thread_counts() -> list[int]:
+    """One thread, and all cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return sorted({1, cores})

@@ -108,7 +108,7 @@ def built(gather: str, unroll: int = 1) -> Build:
 
 
 def variants(workload: Workload) -> Variants:
-    if workload.kind == "predict":
+    if workload.asked:
         return {"jit": built("inside")}
     return {
         "gather inside": built("inside"),
