@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +12,8 @@ from .workloads import Array, Weights, Workload, data, first_weights, question
 
 COMPARED_EPOCHS: Final = 2
 TRIAL_SECONDS: Final = 0.15
+HOPELESS: Final = 4  # a variant whose first epoch takes so many times that of another one is given up,
+HOPELESS_SECONDS: Final = 3.0  # if it takes longer than this: threads that spin beside other processes do
 
 
 class Unsupported(Exception):
@@ -46,16 +49,22 @@ class Contestant:
         """
         self.workload, self.x = workload, question(workload)
         given = (*data(workload), first_weights(workload))
-        seconds, results, networks = {}, {}, {}
+        self.network, self.pace, best, result = None, math.inf, "", []
+        tried, first = {}, math.inf
         for name, build in list(self.variants(workload).items())[: 1 if quick else None]:
+            start = time.perf_counter()
             network = build(workload, *given)
-            results[name] = self._result(network)
-            self._repeat(network, 1)
-            seconds[name] = self._seconds(network, TRIAL_SECONDS)[0]
-            networks[name] = network
-        best = min(seconds, key=lambda name: seconds[name])
-        self.network, self.pace = networks[best], seconds[best]
-        return {"variant": best, "result": results[best], "tried": seconds}
+            found = self._result(network, 1)
+            passed = time.perf_counter() - start
+            if passed > max(HOPELESS * first, HOPELESS_SECONDS):
+                tried[name] = math.inf
+                continue
+            first = min(first, passed)
+            found += self._result(network, COMPARED_EPOCHS - 1)
+            tried[name] = self._seconds(network, TRIAL_SECONDS)[0]
+            if tried[name] < self.pace:
+                self.network, self.pace, best, result = network, tried[name], name, found
+        return {"variant": best, "result": result, "tried": {k: v for k, v in tried.items() if v < math.inf}}
 
     def run(self, seconds: float) -> dict[str, float]:
         """Seconds of a step or call, over at least so many seconds, and how many cores were busy meanwhile."""
@@ -64,11 +73,11 @@ class Contestant:
         each, cores = self._seconds(self.network, seconds)
         return {"seconds": each, "cores": cores}
 
-    def _result(self, network: Network) -> list[float]:
-        """Losses of the first epochs, or the first answer: what all must agree on."""
+    def _result(self, network: Network, epochs: int) -> list[float]:
+        """Losses of epochs, or the answer to the first question: what all must agree on."""
         if self.workload.asked:
             return [float(value) for value in network.predict(self.x)[0]]
-        return network.fit(COMPARED_EPOCHS)
+        return network.fit(epochs)
 
     @property
     def _units(self) -> int:
