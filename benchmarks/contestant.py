@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from .workloads import Array, Weights, Workload, data, first_weights, question
 
-COMPARED_EPOCHS: Final = 2
+COMPARED_EPOCHS: Final = 1
 TRIAL_SECONDS: Final = 0.15
 HOPELESS: Final = 4  # a variant whose first epoch takes so many times that of another one is given up,
 HOPELESS_SECONDS: Final = 3.0  # if it takes longer than this: threads that spin beside other processes do
