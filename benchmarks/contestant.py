@@ -16,7 +16,7 @@ HOPELESS: Final = 4  # a variant whose first epoch takes so many times that of a
 HOPELESS_SECONDS: Final = 3.0  # if it takes longer than this: threads that spin beside other processes do
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """The contestant cannot do this workload; the message says why."""
 
 

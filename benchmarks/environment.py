@@ -58,7 +58,7 @@ def blas() -> list[str]:
     return [
         f"{info['prefix']} {info['version']} ({info.get('architecture', 'unknown')})"
         for info in threadpool_info()
-        if info["user_api"] == "blas" and os.path.exists(info["filepath"])
+        if info["user_api"] == "blas" and Path(info["filepath"]).exists()
     ]
 
 

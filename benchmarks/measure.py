@@ -21,7 +21,7 @@ SETTLE_SECONDS: Final = 0.06  # threads of a pool spin for a while after their w
 TOLERANCE: Final = {"float32": 1e-4, "float64": 1e-8}  # of losses of whole epochs, relative
 
 
-class WorkerFailed(Exception):
+class WorkerFailedError(Exception):
     """What a worker said, or that it is gone."""
 
 
@@ -30,7 +30,7 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.log: IO[str] = tempfile.TemporaryFile("w+")
+        self.log: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115  open as long as the worker lives
         self.process = subprocess.Popen(
             [sys.executable, "-m", "chainrule.benchmarks.worker", name],
             stdin=subprocess.PIPE,
@@ -54,10 +54,10 @@ class Worker:
         if not line:
             self.log.seek(0)
             last = (self.log.read().strip().splitlines() or ["without a word"])[-1]
-            raise WorkerFailed(f"{self.name}: ended with code {self.process.wait()}: {last}")
+            raise WorkerFailedError(f"{self.name}: ended with code {self.process.wait()}: {last}")
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
-            raise WorkerFailed(f"{self.name}: {reply['error']}")
+            raise WorkerFailedError(f"{self.name}: {reply['error']}")
         return reply
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ def measure(workload: Workload, workers: Sequence[Worker], rounds: int, seconds:
             time.sleep(SETTLE_SECONDS)
             try:
                 taken[worker.name].append(worker.ask(run=seconds))
-            except WorkerFailed as error:
+            except WorkerFailedError as error:
                 failures[worker.name] = str(error)
     ours = prepared.get("chainrule", {}).get("result")
     timings = {
@@ -166,7 +166,7 @@ def _each(
     for worker in workers:
         try:
             answers[worker.name] = question(worker)
-        except WorkerFailed as error:
+        except WorkerFailedError as error:
             failures[worker.name] = str(error)
     return answers, failures
 

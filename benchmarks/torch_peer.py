@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812  its usual name
 
 from .contestant import Variants, thread_counts
 from .workloads import Array, Weights, Workload, order

@@ -114,8 +114,8 @@ def _linked(entry: bytes) -> int | None:
         symbol, of_numba = head["symbol"], head["of_numba"]
     except (ValueError, KeyError, TypeError):
         return None
-    if "numba" not in sys.modules:
-        for name in of_numba:
+    for name in of_numba:  # all must be known: an engine that misses one leaves the others null
+        if not binding.address_of_symbol(name):
             binding.add_symbol(name, _abort())
     engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _target())
     engine.add_object_file(binding.ObjectFileRef.from_data(code))
