@@ -34,12 +34,17 @@ _ROUNDER_BITS = (_BIAS + _DIGITS << _DIGITS) + (1 << _DIGITS - 1)
 # ---- writing LLVM instructions as formulas
 
 
+def _operand(kind, number):
+    """What LLVM takes for a value, or for a Python number, which becomes a constant of the type."""
+    return number.value if isinstance(number, _Value) else kind(number)
+
+
 def _operator(real, word):
     """The operator that appends one instruction for reals and another for machine words."""
 
     def apply(self, other):
         write = getattr(self.builder, word if isinstance(self.value.type, ir.IntType) else real)
-        return _Value(self.builder, write(self.value, self.operand(other)))
+        return _Value(self.builder, write(self.value, _operand(self.value.type, other)))
 
     return apply
 
@@ -50,7 +55,7 @@ def _comparison(sign):
     def apply(self, other):
         word = isinstance(self.value.type, ir.IntType)
         compare = self.builder.icmp_signed if word else self.builder.fcmp_ordered
-        return _Value(self.builder, compare(sign, self.value, self.operand(other)))
+        return _Value(self.builder, compare(sign, self.value, _operand(self.value.type, other)))
 
     return apply
 
@@ -60,10 +65,6 @@ class _Value:
 
     def __init__(self, builder, value):
         self.builder, self.value = builder, value
-
-    def operand(self, other):
-        """The other side of an operator: a Python number is a constant of this value's type."""
-        return other.value if isinstance(other, _Value) else self.value.type(other)
 
     __add__ = __radd__ = _operator("fadd", "add")
     __sub__ = _operator("fsub", "sub")
@@ -76,19 +77,23 @@ class _Value:
     __rshift__ = _operator("", "lshr")
     __lt__, __le__, __gt__, __ge__, __eq__ = (_comparison(sign) for sign in ("<", "<=", ">", ">=", "=="))
 
+    def __invert__(self):
+        return _Value(self.builder, self.builder.not_(self.value))
+
     def __neg__(self):
         return _Value(self.builder, self.builder.fneg(self.value))
 
     def __rsub__(self, other):
-        return _Value(self.builder, self.operand(other)) - self
+        return _Value(self.builder, _operand(self.value.type, other)) - self
 
     def __rtruediv__(self, other):
-        return _Value(self.builder, self.operand(other)) / self
+        return _Value(self.builder, _operand(self.value.type, other)) / self
 
 
 def _llvm(name, first, *others):
     """A function of LLVM's own, of one type."""
-    kind, arguments = first.value.type, [first.value, *map(first.operand, others)]
+    kind = first.value.type
+    arguments = [first.value, *(_operand(kind, other) for other in others)]
     function = first.builder.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind] * len(arguments)))
     return _Value(first.builder, first.builder.call(function, arguments))
 
@@ -108,17 +113,18 @@ def _signed(size, x):
 
 
 def _where(condition, then, otherwise):
-    """One of two values, one of which may be a Python number; both are computed."""
-    kind = then if isinstance(then, _Value) else otherwise
-    chosen = condition.builder.select(condition.value, kind.operand(then), kind.operand(otherwise))
+    """One of two numbers; both are computed."""
+    chosen = condition.builder.select(condition.value, _operand(_REAL, then), _operand(_REAL, otherwise))
     return _Value(condition.builder, chosen)
 
 
 def _bits(x):
+    """The bits of a number as a machine word."""
     return _Value(x.builder, x.builder.bitcast(x.value, _WORD))
 
 
 def _real(bits):
+    """The number that has these bits."""
     return _Value(bits.builder, bits.builder.bitcast(bits.value, _REAL))
 
 
@@ -217,3 +223,103 @@ def tanh(x):
     k, r = _reduced(size + size)
     scale, e = _power_of_two(k), _exponential(r)
     return _signed(_fma(scale, e, scale - 1.0) / _fma(scale, e, scale + 1.0), x)
+
+
+@_elementary
+def expm1(x):
+    """2^k (e^r - 1) + (2^k - 1); x itself where it is tiny. 1.5 ulp."""
+    low = _where(x < -40.0, -40.0, x)
+    k, r = _reduced(_where(low > 710.0, 710.0, low))
+    scale = _power_of_two(k - 1)  # half of it: 2^1024 is too large
+    e = _fma(scale, _exponential(r), scale - 0.5)
+    return _where(_abs(x) < 2.0**-54, x, e + e)
+
+
+@_elementary
+def sigmoid(x):
+    """1/(1 + e) or e/(1 + e) with e = e^-|x|. 2 ulp."""
+    e = _exp(-_abs(x))
+    return _where(x < 0.0, e, 1.0) / (e + 1.0)
+
+
+# ---- logarithms
+
+
+def _logarithm(k, f):
+    """k ln 2 + log(1 + f), for f from sqrt(1/2) - 1 to sqrt(2) - 1.
+
+    With s = f/(2 + f): log(1 + f) = 2 artanh s = 2 s + s q(s^2), 2 s = f - f^2/2 + s f^2/2, as in fdlibm's e_log.c;
+    relative error of q's part 1.3e-18. ln 2 is split as in `_reduced`.
+    """
+    s, half = f / (f + 2.0), f * f * 0.5
+    series = _polynomial(
+        s * s, 0.6666666666666735, 0.39999999999408736, 0.2857142874391376, 0.22222198398597773, 0.18183574236315675,
+        0.1531377733745245, 0.1479886710184143,
+    )  # fmt: skip
+    small = _fma(s, _fma(s * s, series, half), k * 1.90821492927058770e-10)
+    return _fma(k, 0.693147180369123816490, f - (half - small))
+
+
+_ROOT_BITS = 0x3FE6A09E667F3BCD  # of sqrt(1/2)
+
+
+def _split(x, digits=_DIGITS, bias=_BIAS, root=_ROOT_BITS):
+    """x = 2^k (1 + f), f from sqrt(1/2) - 1 to sqrt(2) - 1, for positive normal x: k + bias as a word, k, f."""
+    shifted = _bits(x) + ((bias << digits) - root)
+    k = shifted >> digits
+    f = _real((shifted & ((1 << digits) - 1)) + root) - 1.0
+    return k, _real(k + (bias + digits << digits)) - (2.0**digits + bias), f
+
+
+def _with_edges(logarithm, x):
+    """The logarithm of x where x is positive and finite; infinity, -infinity at 0, NaN below."""
+    inside = _where(x > 0.0, logarithm, _where(x == 0.0, -math.inf, math.nan))
+    return _where(x == math.inf, x, inside)
+
+
+@_elementary
+def log(x):
+    """x = 2^k (1 + f): k ln 2 + log(1 + f), a polynomial. 1 ulp."""
+    denormal = x < _SMALLEST
+    _, k, f = _split(_where(denormal, x * 2.0**_DIGITS, x))
+    return _with_edges(_logarithm(_where(denormal, k - float(_DIGITS), k), f), x)
+
+
+@_elementary
+def log1p(x):
+    """log of 1 + x = 2^k (1 + f) with f = 2^-k x + (2^-k - 1), which is exact where it matters; x itself if tiny."""
+    whole = x + 1.0
+    word, k, f = _split(whole)
+    scale = _real((2 * _BIAS - word) << _DIGITS)  # 2^-k; it is not used where k is so large that this fails
+    f = _where(x < 2.0**_DIGITS, _fma(scale, x, scale - 1.0), f)
+    return _where(_abs(x) < 2.0**-54, x, _with_edges(_logarithm(k, f), whole))
+
+
+@_elementary
+def softplus(x):
+    """max(x, 0) + log(1 + e) with e = e^-|x|, which is at most 1. 2 ulp."""
+    e = _exp(-_abs(x))
+    high = e > 0.41421356
+    logarithm = _logarithm(_where(high, 1.0, 0.0), _where(high, _fma(e, 0.5, -0.5), e))
+    return _where(x > 0.0, x, 0.0) + logarithm
+
+
+# ---- the error function
+
+
+@_elementary
+def erf(x):
+    """1 - e^-g with the sign of x, where g = -log(erfc(|x|)) = |x| q(|x|), q a polynomial; 1 from 6 on."""
+    size = _abs(x)
+    size = _where(size > 6.0, 6.0, size)
+    q = _polynomial(  # less 1, so that its rounding errors are small
+        size, 0.1283791670955125, 0.6366197723676105, 0.10277260330009895, -0.01912844696370214, -0.0002091952243572435,
+        0.00169621049467999, -0.0005901466702761366, 2.595479359359726e-05, 6.42908951899893e-05,
+        -2.932496974099384e-05, 2.7976475287675954e-06, 3.562949560506939e-06, -2.4284671492440445e-06,
+        8.529077122284988e-07, -1.7370505322966802e-07, 8.223240522869985e-09, 7.826704582571762e-09,
+        -3.1633530979447883e-09, 6.828823219980149e-10, -9.571007988342449e-11, 8.741000339091549e-12,
+        -4.765576072403102e-13, 1.1826624179959166e-14,
+    )  # fmt: skip
+    k, r = _reduced(-_fma(size, q, size))
+    scale = _power_of_two(k)
+    return _signed(_fma(scale, _exponential(r), scale - 1.0), x)
