@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version

@@ -25,17 +25,32 @@ MATHEMATICS = (
     "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "erf", "erfc", "exp", "expm1", "floor",
     "log", "log1p", "sin", "sinh", "sqrt", "tan", "tanh",
 )  # fmt: skip
-ELEMENTARY = ("exp", "tanh")  # what `elementary_float32` and `elementary_float64` of the runtime have
-_NAMES = textwrap.fill(", ".join(n for n in MATHEMATICS if n not in ELEMENTARY) + ",", 114)
-NUMBA_NAMES = f"""\
+_BOTH = ("erf", "exp", "expm1", "log", "log1p", "sigmoid", "softplus", "tanh")
+ELEMENTARY = {"float32": (*_BOTH, "cos", "power", "sin"), "float64": _BOTH}  # what the runtime has, vectorised
+OTHERS = ("gemm", "power", "sigmoid", "sign", "slots", "softplus", "uniform", "view")
+
+
+def head_source(real: str) -> str:
+    """Python's own functions, where the runtime has none, and NumPy and Numba."""
+    names = textwrap.fill(", ".join(n for n in MATHEMATICS if n not in ELEMENTARY[real]) + ",", 114)
+    return f"""\
 import math
 from math import (
-{textwrap.indent(_NAMES, "    ")}
+{textwrap.indent(names, "    ")}
 )
 
 import numpy as np
-from numba import njit
-"""
+{NUMBA}"""
+
+
+NUMBA = "from numba import njit\n"
+
+
+def import_source(real: str) -> str:
+    """What kernels call of the runtime."""
+    others = ", ".join(n for n in OTHERS if n not in ELEMENTARY[real])
+    elementary = f"from chainrule.runtime.elementary_{real} import {', '.join(ELEMENTARY[real])}"
+    return f"{elementary}\nfrom chainrule.runtime.support import {others}"
 
 
 @dataclass(frozen=True)
@@ -110,7 +125,7 @@ def programs_source(
         "work": {r.name: (r.plan.operations, r.plan.largest_product) for r in routines},
         "optimiser": {} if update is None else _optimiser(update),
     }
-    return module_source(head, f"{NUMBA_NAMES}\n{support.format(real=request.dtype)}", routines, request.dtype, shown)
+    return module_source(head, f"{head_source(request.dtype)}\n{support}", routines, request.dtype, shown)
 
 
 def _routine(

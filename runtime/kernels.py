@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..codegen.emit import Update
-from ..codegen.generate import ELEMENTARY, Request, model_source, programs_source
+from ..codegen.generate import Request, import_source, model_source, programs_source
 from ..symbolic.check import check
 from ..symbolic.derivation import derived_program
 from ..symbolic.errors import DataError, SpecError
@@ -26,8 +26,6 @@ from .load import stored
 from .native import kernels as native_kernels
 from .native import team
 
-IMPORT = f"""from chainrule.runtime.elementary_{{real}} import {", ".join(ELEMENTARY)}
-from chainrule.runtime.support import gemm, power, sigmoid, sign, slots, softplus, uniform, view"""
 DTYPES = ("float32", "float64")
 
 
@@ -78,7 +76,7 @@ class Kernels:
 
     def _module(self, variant: Variant) -> tuple[Path, machines.Machine]:
         if variant not in self._modules:
-            source = model_source(self.model, Request(variant, self.update, self.dtype), IMPORT)
+            source = model_source(self.model, Request(variant, self.update, self.dtype), import_source(self.dtype))
             path = stored(self.model.name, source, support_source())
             self._modules[variant] = (path, machine_of(path, source))
         return self._modules[variant]
@@ -173,7 +171,7 @@ class ProgramKernels:
             "initial": initial_of_program(program),
         }
         summary = [f"a program; numbers are {dtype}"]
-        source = programs_source(derived, derived, request, IMPORT, summary, described, outputs)
+        source = programs_source(derived, derived, request, import_source(dtype), summary, described, outputs)
         self.path = stored("program", source, support_source())
         self._machine = machine_of(self.path, source)
 

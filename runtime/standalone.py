@@ -132,7 +132,7 @@ def generate_source(
         raise SpecError(f"dtype = {dtype!r}; choose one of {', '.join(DTYPES)}")
     variant = Variant(model.loss.classes, weighted)
     request = Request(variant, Update(optimiser, clip_value, clip_norm), dtype)
-    return model_source(model, request, _inlined(dtype).replace("{", "{{").replace("}", "}}")) + USE
+    return model_source(model, request, _inlined(dtype)) + USE
 
 
 def _inlined(dtype: str) -> str:

@@ -12,8 +12,7 @@ import pytest
 
 import chainrule as cr
 from chainrule.codegen.emit import HELPER, OPTIONS, Update
-from chainrule.codegen.generate import Request, model_source
-from chainrule.runtime.kernels import IMPORT
+from chainrule.codegen.generate import Request, import_source, model_source
 from chainrule.symbolic.derivation import derived_program
 from chainrule.symbolic.model import Variant
 
@@ -29,7 +28,7 @@ ALL = cr.Model(
 
 
 def source(model: cr.Model, update: Update | None = None, dtype: str = "float32", **variant: bool) -> str:
-    return model_source(model, Request(Variant(**variant), update, dtype), IMPORT)
+    return model_source(model, Request(Variant(**variant), update, dtype), import_source(dtype))
 
 
 MODULES = {
@@ -59,7 +58,7 @@ HASH = """
 import hashlib
 import chainrule as cr
 from chainrule.codegen.emit import Update
-from chainrule.codegen.generate import Request, Variant, model_source
+from chainrule.codegen.generate import import_source, Request, Variant, model_source
 
 layers = [cr.Dense(3, "prelu"), cr.Dropout(0.5), cr.Dense(2, "swish"), cr.Dense(2, "softmax")]
 model = cr.Model(3, layers, "cross_entropy", [cr.L1(), cr.L2()])
