@@ -67,6 +67,8 @@ class Team:
             c[FIRST], c[LAST], c[TOTAL], c[BATCH], c[KEY] = first, last, total, batch, key
             c[PHASES], c[WIDTH], c[TABLE] = len(addresses), blocks.shape[1], table.ctypes.data
             c[ADDRESSES], c[TASKS], c[BLOCKS] = addresses.ctypes.data, tasks.ctypes.data, blocks.ctypes.data
+            if threads > 1 and most_blocks(tasks, blocks, batch) > MOST_BLOCKS:
+                threads = 1
             c[THREADS] = threads = min(threads, MOST_THREADS)
             if threads == 1:
                 if self._alone is None:
@@ -88,6 +90,12 @@ class Team:
             self._team(0, self._place)
         finally:
             self._wanted.clear()
+
+
+def most_blocks(tasks, blocks, batch):
+    """The most blocks that a phase of a step has."""
+    of_samples = [sum(-(-batch // size) for size in row if size) for row in blocks.tolist()]
+    return max((count + more for count, more in zip(tasks.tolist(), of_samples, strict=True)), default=0)
 
 
 def _help(worker, team, place, wanted):
