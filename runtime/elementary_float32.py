@@ -113,8 +113,7 @@ def _signed(size, x):
 
 
 def _where(condition, then, otherwise, kind=_REAL):
-    """One of two numbers; both are computed. The kind is that of two Python numbers."""
-    kind = next((v.value.type for v in (then, otherwise) if isinstance(v, _Value)), kind)
+    """One of two numbers of a kind; both are computed."""
     chosen = condition.builder.select(condition.value, _operand(kind, then), _operand(kind, otherwise))
     return _Value(condition.builder, chosen)
 
@@ -418,8 +417,8 @@ def power(x, y):
     series = _polynomial(s * s, 0.6666666563716582, 0.40000337241080247, 0.2853716847627058, 0.2358497946731988)
     logarithm = _fma(_fma(s * s, series, 2.0) * s, 1 / math.log(2), k)
     product = _converted(y, "fpext", _DOUBLE) * logarithm
-    product = _where(product < -200.0, -200.0, product)
-    product = _where(product > 200.0, 200.0, product)
+    product = _where(product < -200.0, -200.0, product, _DOUBLE)
+    product = _where(product > 200.0, 200.0, product, _DOUBLE)
     shifted = product + 1.5 * 2.0**52
     r = _converted((product - (shifted - 1.5 * 2.0**52)) * math.log(2), "fptrunc", _REAL)
     size = _scaled(_exponential(r), _converted(_bits(shifted), "trunc", _WORD))

@@ -16,6 +16,7 @@ rounded to float64 one after the other with the rest fitted again. Errors were m
 last place (ulp) of the exact result, of which the smallest is that of the denormal numbers.
 """
 
+import itertools
 import math
 
 from llvmlite import ir
@@ -112,9 +113,9 @@ def _signed(size, x):
     return _llvm("llvm.copysign", size, x)
 
 
-def _where(condition, then, otherwise):
-    """One of two numbers; both are computed."""
-    chosen = condition.builder.select(condition.value, _operand(_REAL, then), _operand(_REAL, otherwise))
+def _where(condition, then, otherwise, kind=_REAL):
+    """One of two numbers or words of a kind; both are computed."""
+    chosen = condition.builder.select(condition.value, _operand(kind, then), _operand(kind, otherwise))
     return _Value(condition.builder, chosen)
 
 
@@ -126,6 +127,14 @@ def _bits(x):
 def _real(bits):
     """The number that has these bits."""
     return _Value(bits.builder, bits.builder.bitcast(bits.value, _REAL))
+
+
+def _entry(table, index):
+    """An element of a constant array."""
+    module, kind = index.builder.module, ir.ArrayType(_REAL, len(table))
+    array = ir.GlobalVariable(module, kind, module.get_unique_name("table"))
+    array.linkage, array.global_constant, array.initializer = "internal", True, kind(table)
+    return _Value(index.builder, index.builder.load(index.builder.gep(array, [_WORD(0), index.value])))
 
 
 def _polynomial(x, *coefficients):
@@ -323,3 +332,165 @@ def erf(x):
     k, r = _reduced(-_fma(size, q, size))
     scale = _power_of_two(k)
     return _signed(_fma(scale, _exponential(r), scale - 1.0), x)
+
+
+# ---- trigonometric functions
+
+_TWO_OVER_PI = int(  # times 2^-1216
+    "A2F9836E4E441529FC2757D1F534DDC0DB6295993C439041FE5163ABDEBBC561B7246E3A424DD2E006492EEA09D1921CFE1D"
+    "EB1CB129A73EE88235F52EBB4484E99C7026B45F7E413991D639835339F49C845F8BBDF9283B1FF897FFDE05980FEF2F118B"
+    "5A0A6D1F6D367ECF27CB09B74F463F669E5FEA2D7527BAC7EBE5F17B3D0739F78A5292EA6BFB5FB11F8D5D0856033046FC7B"
+    "6BAB",
+    16,
+)
+
+
+def _turns(k):
+    """2/pi 2^(16 k - 26) without whole turns, in four parts: three that end 50, 102 and 154 bits after the point."""
+    parts, rest = [], (_TWO_OVER_PI << 16 * k >> 26) % (1 << 1218)
+    for place in (1166, 1114, 1062):
+        whole = (rest + (1 << place - 1)) >> place
+        parts.append(math.ldexp(whole, place - 1216))
+        rest -= whole << place
+    return *parts, math.ldexp(rest >> 900, 900 - 1216)
+
+
+_TURNS = [part for k in range(63) for part in _turns(k)]
+
+
+def _quarters(x):
+    """x = (n + f) pi/2 with |f| <= 1/2: n as a word, right modulo 4, and f pi/2.
+
+    x = m 2^(16 k - 26), where k = 0 and x < 2^42, or m is a whole number below 2^68. So m 2/pi 2^(16 k - 26) needs
+    those bits of 2/pi only that do not give whole turns (Payne and Hanek 1983). m is cut into parts of 27 and 26 bits,
+    2/pi into six of 26 and a rest. Their products are exact, and so are the sums of those of like place; the first of
+    these gives whole turns only and is left out. Summed from the largest on, they cancel without rounding.
+    """
+    exponent = _bits(_abs(x)) >> _DIGITS
+    k = _where(exponent > 1049, (exponent - 1049) >> 4, 0, _WORD)
+    m = x * _power_of_two(26 - (k << 4))
+    high = _real(_bits(m) & -(1 << 26))
+    low = m - high
+    parts = []
+    for j in range(3):
+        pair, rounder = _entry(_TURNS, (k << 2) + j), _ROUNDER * 2.0 ** (-24 - 52 * j)
+        first = (pair + rounder) - rounder
+        parts += [first, pair - first]
+    parts.append(_entry(_TURNS, (k << 2) + 3))
+    first, second, *others = (_fma(low, a, high * b) for a, b in itertools.pairwise(parts))
+    first = _fma(_fma(first, 0.25, _ROUNDER) - _ROUNDER, -4.0, first)
+    shifted = (first + second) + _ROUNDER
+    f = first - (shifted - _ROUNDER) + second
+    for product in others:
+        f = f + product
+    return _bits(shifted), f * (math.pi / 2)
+
+
+def _sine(r):
+    """sin r for |r| <= pi/4, relative error 3.7e-18."""
+    square = r * r
+    tail = _polynomial(
+        square, -0.1666666666666663, 0.00833333333332184, -0.00019841269829358544, 2.755731353852453e-06,
+        -2.5050734391409857e-08, 1.589543343670026e-10,
+    )  # fmt: skip
+    return _fma(r * square, tail, r)
+
+
+def _cosine(r):
+    """cos r for |r| <= pi/4, relative error 5.7e-20."""
+    square = r * r
+    tail = _polynomial(
+        square, 0.041666666666666595, -0.0013888888888873325, 2.480158728898368e-05, -2.755731421007478e-07,
+        2.0875704271054615e-09, -1.1358683341222195e-11,
+    )  # fmt: skip
+    return _fma(square * square, tail, _fma(square, -0.5, 1.0))
+
+
+def _wave(n, r):
+    """The sine of n quarters and r."""
+    size = _where((n & 1) == 0, _sine(r), _cosine(r))
+    return _real(_bits(size) ^ ((n & 2) << _DIGITS + 10))
+
+
+@_elementary
+def sin(x):
+    """x = n pi/2 + r: a polynomial for sin r or cos r; x itself where it is tiny. The bound holds for all x."""
+    n, r = _quarters(x)
+    return _where(_abs(x) < 2.0**-26, x, _wave(n, r))
+
+
+@_elementary
+def cos(x):
+    """The sine of a quarter more. The bound holds for all x."""
+    n, r = _quarters(x)
+    return _wave(n + 1, r)
+
+
+# ---- powers
+
+
+def _whole(x):
+    """Whether x is a whole number; infinity is one."""
+    size = _abs(x)
+    rounded = (size + 2.0**_DIGITS) - 2.0**_DIGITS
+    return (size >= 2.0**_DIGITS) | (rounded == size)
+
+
+def _power_edges(size, x, y):
+    """x^y from size = |x|^y: its sign, and what IEEE 754 (section 9.2) asks of pow at 0, infinity and NaN."""
+    base, exponent = _abs(x), _abs(y)
+    edge = (base == 0.0) | (base == math.inf) | (exponent == math.inf)
+    size = _where(edge, _where((base > 1.0) == (y > 0.0), math.inf, 0.0), size)
+    odd = _whole(y) & ~_whole(y * 0.5)
+    size = _where(odd, _signed(size, x), size)
+    defined = (x == x) & (y == y) & (_whole(y) | (x >= 0.0) | (x == -math.inf))
+    one = (y == 0.0) | (x == 1.0) | ((x == -1.0) & (exponent == math.inf))
+    return _where(one, 1.0, _where(defined, size, math.nan))
+
+
+def _top(x):
+    """x without the last 27 bits of its fraction, so that the product of two such numbers is exact."""
+    return _real(_bits(x) & -(1 << 27))
+
+
+def _logarithm_in_two(k, f):
+    """k + log2(1 + f) as the sum of two numbers, of which the first has 26 bits, to about 2^-66.
+
+    log(1 + f) = 2 artanh s = 2/3 s (3 + s^2 + s^4 q(s^2)) with s = f/(2 + f). What counts is computed in two parts; the
+    scheme is that of fdlibm's e_pow.c, without its table.
+    """
+    whole = f + 2.0
+    inverse = 1.0 / whole
+    s = f * inverse
+    s_top, whole_top = _top(s), _top(whole)
+    s_rest = ((f - s_top * whole_top) - s_top * (f - (whole_top - 2.0))) * inverse
+    square = s * s
+    series = _polynomial(
+        square, 0.6000000000000343, 0.4285714285512669, 0.33333333784155694, 0.2727267615941012, 0.23080154752329013,
+        0.19884774288921309, 0.19798824859609523,
+    )  # fmt: skip
+    small = s_rest * (s_top + s) + square * square * series
+    squared = s_top * s_top
+    factor = _top((squared + 3.0) + small)
+    first, second = s_top * factor, s_rest * factor + (small - ((factor - 3.0) - squared)) * s
+    product = _top(first + second)
+    rest = second - (product - first)
+    high, low = product * 0.9617966860532761, product * 7.872699542894897e-09 + rest * 0.9617966939259756  # 2/(3 ln 2)
+    total = _top((high + low) + k)
+    return total, low - ((total - k) - high)
+
+
+@_elementary
+def power(x, y):
+    """x^y = 2^(y log2 |x|), the logarithm in two parts and its product with y in three; edges as pow has them."""
+    size = _abs(x)
+    denormal = size < _SMALLEST
+    _, k, f = _split(_where(denormal, size * 2.0**_DIGITS, size))
+    high, low = _logarithm_in_two(_where(denormal, k - float(_DIGITS), k), f)
+    y_top = _top(y)
+    first, second = y_top * high, (y - y_top) * high + y * low
+    product = first + second
+    inside = _abs(product) < 1100.0
+    shifted = _where(inside, product, _where(product > 0.0, 1100.0, -1100.0)) + _ROUNDER
+    r = _where(inside, (first - (shifted - _ROUNDER)) + second, 0.0)
+    return _power_edges(_scaled(_exponential(r * math.log(2)), _bits(shifted) - _ROUNDER_BITS), x, y)
