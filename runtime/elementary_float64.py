@@ -137,6 +137,11 @@ def _entry(table, index):
     return _Value(index.builder, index.builder.load(index.builder.gep(array, [_WORD(0), index.value])))
 
 
+def _top(x):
+    """x without the latter half of its bits, so that the product of two such numbers is exact."""
+    return _real(_bits(x) & -(1 << _DIGITS // 2 + 1))
+
+
 def _polynomial(x, *coefficients):
     """c[0] + c[1] x + c[2] x^2 + ..., by Horner's rule in x^2 for pairs of terms, whose chain is half as long."""
     pairs = [_fma(x, high, low) for low, high in zip(coefficients[::2], coefficients[1::2], strict=False)]
@@ -204,18 +209,23 @@ def _exponential(r):
     return _fma(r * r, tail, r)
 
 
-def _scaled(s, k):
-    """(1 + s) 2^k, by two factors, because 2^k alone may be too large or denormal."""
+def _factors(k):
+    """Two factors of 2^k, which alone may be too large or denormal."""
     both = k + 2 * _BIAS
     first = both >> 1
-    factor = _real(first << _DIGITS)
-    return _fma(s, factor, factor) * _real((both - first) << _DIGITS)
+    return _real(first << _DIGITS), _real((both - first) << _DIGITS)
+
+
+def _raised(r, k):
+    """2^k e^r."""
+    first, second = _factors(k)
+    return _fma(_exponential(r), first, first) * second
 
 
 def _exp(x):
     x = _where(x < -746.0, -746.0, x)
     k, r = _reduced(_where(x > 710.0, 710.0, x))
-    return _scaled(_exponential(r), k)
+    return _raised(r, k)
 
 
 @_elementary
@@ -249,6 +259,26 @@ def sigmoid(x):
     """1/(1 + e) or e/(1 + e) with e = e^-|x|. 2 ulp."""
     e = _exp(-_abs(x))
     return _where(x < 0.0, e, 1.0) / (e + 1.0)
+
+
+@_elementary
+def sinh(x):
+    """H + H/(2 H + 1) with H = (e^|x| - 1)/2, and the sign of x; x itself where it is tiny."""
+    size = _abs(x)
+    k, r = _reduced(_where(size > 710.5, 710.5, size))
+    scale = _power_of_two(k - 2)  # 2^k and its half may be too large
+    half = 2.0 * _fma(scale, _exponential(r), scale - 0.25)
+    return _where(size < 2.0**-26, x, _signed(half * (1.0 / (half + half + 1.0) + 1.0), x))
+
+
+@_elementary
+def cosh(x):
+    """H + 1/(4 H) with H = e^|x|/2."""
+    size = _abs(x)
+    k, r = _reduced(_where(size > 710.5, 710.5, size))
+    scale = _power_of_two(k - 2)
+    half = 2.0 * _fma(scale, _exponential(r), scale)
+    return half + 0.25 / half
 
 
 # ---- logarithms
@@ -294,14 +324,22 @@ def log(x):
     return _with_edges(_logarithm(_where(denormal, k - float(_DIGITS), k), f), x)
 
 
-@_elementary
-def log1p(x):
-    """log of 1 + x = 2^k (1 + f) with f = 2^-k x + (2^-k - 1), which is exact where it matters; x itself if tiny."""
+def _log1p(x, twos):
+    """log((1 + x) 2^twos), with the edges of the logarithm.
+
+    1 + x = 2^k (1 + f), and f = 2^-k x + (2^-k - 1), which is exact where it matters.
+    """
     whole = x + 1.0
     word, k, f = _split(whole)
     scale = _real((2 * _BIAS - word) << _DIGITS)  # 2^-k; it is not used where k is so large that this fails
     f = _where(x < 2.0**_DIGITS, _fma(scale, x, scale - 1.0), f)
-    return _where(_abs(x) < 2.0**-54, x, _with_edges(_logarithm(k, f), whole))
+    return _with_edges(_logarithm(k + twos, f), whole)
+
+
+@_elementary
+def log1p(x):
+    """As log, with f from x, not from the rounded 1 + x; x itself where it is tiny."""
+    return _where(_abs(x) < 2.0**-54, x, _log1p(x, 0.0))
 
 
 @_elementary
@@ -311,6 +349,33 @@ def softplus(x):
     high = e > 0.41421356
     logarithm = _logarithm(_where(high, 1.0, 0.0), _where(high, _fma(e, 0.5, -0.5), e))
     return _where(x > 0.0, x, 0.0) + logarithm
+
+
+@_elementary
+def asinh(x):
+    """log(1 + s) with s = |x| + x^2/(1 + sqrt(1 + x^2)), log(2 |x|) if large, and the sign of x; x itself if tiny."""
+    size = _abs(x)
+    large = size > 2.0**54
+    square = size * size
+    s = _where(large, size, square / (_llvm("llvm.sqrt", square + 1.0) + 1.0) + size)
+    return _where(size < 2.0**-26, x, _signed(_log1p(s, _where(large, 1.0, 0.0)), x))
+
+
+@_elementary
+def acosh(x):
+    """log(1 + s) with s = t + sqrt(t (t + 2)), t = x - 1, or log(2 x) if large; NaN below 1."""
+    large = x > 2.0**54
+    t = x - 1.0
+    s = _where(large, t, _llvm("llvm.sqrt", t * (t + 2.0)) + t)
+    return _where(x >= 1.0, _log1p(s, _where(large, 1.0, 0.0)), math.nan)
+
+
+@_elementary
+def atanh(x):
+    """log(1 + 2 |x|/(1 - |x|))/2 with the sign of x; x itself where it is tiny."""
+    size = _abs(x)
+    logarithm = _log1p((size + size) / (1.0 - size), 0.0)
+    return _where(size < 2.0**-26, x, _signed(logarithm * 0.5, x))
 
 
 # ---- the error function
@@ -332,6 +397,31 @@ def erf(x):
     k, r = _reduced(-_fma(size, q, size))
     scale = _power_of_two(k)
     return _signed(_fma(scale, _exponential(r), scale - 1.0), x)
+
+
+@_elementary
+def erfc(x):
+    """e^(-x^2) (1 + q p(q - 1))/(1 + 2 |x|) with q = 2 |x|/(|x| + 4); 2 less that where x is negative.
+
+    The form is that of Shepherd and Laframboise 1981. The rounding error of x^2 would count: it is computed as well.
+    """
+    size = _abs(x)
+    size = _where(size > 27.3, 27.3, size)
+    ratio = (size + size) / (size + 4.0)
+    p = _polynomial(
+        ratio - 1.0, 0.23299511862555256, -0.3726162354661158, 0.3879958875687213, -0.3198988333139542,
+        0.2188597672784229, -0.12512693228231817, 0.05879656645353731, -0.02162905088644618, 0.005431317012281588,
+        -0.0003993472344039841, -0.00035842724698058673, 0.00015917126627102335, -8.54476905484129e-06,
+        -1.5855563792839305e-05, 4.621139262497949e-06, 1.087972153670295e-06, -7.741174144478497e-07,
+        -4.5879024371228446e-08, 1.0115487170467501e-07, 2.885095831073945e-10, -8.389362331046894e-09,
+    )  # fmt: skip
+    p = _fma(ratio, p, 1.0) / _fma(size, 2.0, 1.0)
+    square, top = size * size, _top(size)
+    rest = (top * top - square) + (size - top) * (size + top)
+    k, r = _reduced(-square)
+    first, second = _factors(k)
+    value = _fma(_exponential(r - rest), p, p) * first * second
+    return _where(x < 0.0, 2.0 - value, value)
 
 
 # ---- trigonometric functions
@@ -377,11 +467,13 @@ def _quarters(x):
         first = (pair + rounder) - rounder
         parts += [first, pair - first]
     parts.append(_entry(_TURNS, (k << 2) + 3))
-    first, second, *others = (_fma(low, a, high * b) for a, b in itertools.pairwise(parts))
-    first = _fma(_fma(first, 0.25, _ROUNDER) - _ROUNDER, -4.0, first)
-    shifted = (first + second) + _ROUNDER
-    f = first - (shifted - _ROUNDER) + second
-    for product in others:
+    a, b, c, d, *rest = (_fma(low, one, high * other) for one, other in itertools.pairwise(parts))
+    a = _fma(_fma(a, 0.25, _ROUNDER) - _ROUNDER, -4.0, a)
+    shifted = (a + b) + _ROUNDER
+    b = a - (shifted - _ROUNDER) + b
+    f = b + c
+    f = f + (c - (f - b) + d)  # with the rounding error of the sum before
+    for product in rest:
         f = f + product
     return _bits(shifted), f * (math.pi / 2)
 
@@ -426,6 +518,73 @@ def cos(x):
     return _wave(n + 1, r)
 
 
+@_elementary
+def tan(x):
+    """x = n pi/2 + r: tan r by a polynomial, or -1/tan r; x itself where it is tiny. The bound holds for all x."""
+    n, r = _quarters(x)
+    square = r * r
+    tail = _polynomial(
+        square, 0.3333333333333277, 0.13333333333415584, 0.05396825392620734, 0.021869489620083938,
+        0.008863219007449106, 0.0035922905002001826, 0.0014547492876261505, 0.0005951014573984757,
+        0.00022227099573868478, 0.00013675076681039105, -2.6705046587515332e-05, 8.974664149029864e-05,
+        -4.5036079595715016e-05, 2.090177347426005e-05,
+    )  # fmt: skip
+    size, even = _fma(r * square, tail, r), (n & 1) == 0
+    return _where(_abs(x) < 2.0**-26, x, _where(even, size, -1.0) / _where(even, 1.0, size))
+
+
+# ---- inverse trigonometric functions
+
+
+def _arcsine(s, square):
+    """asin s from s and s^2, for s up to 1/2, relative error 1.5e-17."""
+    tail = _polynomial(
+        square, 0.16666666666665395, 0.07500000000340608, 0.04464285682524589, 0.030381959268136915,
+        0.022371754818259218, 0.017359754707463437, 0.013884731110097342, 0.01217259128932178, 0.006513078569215296,
+        0.019569765799951098, -0.016290483161422176, 0.03195840041806691,
+    )  # fmt: skip
+    return _fma(s * square, tail, s)
+
+
+@_elementary
+def asin(x):
+    """A polynomial up to 1/2; above, pi/2 - 2 asin(sqrt((1 - |x|)/2)), and the sign of x."""
+    size = _abs(x)
+    large = size > 0.5
+    square = _where(large, _fma(size, -0.5, 0.5), x * x)
+    angle = _arcsine(_where(large, _llvm("llvm.sqrt", square), size), square)
+    return _signed(_where(large, _fma(angle, -2.0, math.pi / 2), angle), x)
+
+
+@_elementary
+def acos(x):
+    """pi/2 - asin x up to 1/2; above, 2 asin(sqrt((1 - |x|)/2)), or pi less that where x is negative."""
+    size = _abs(x)
+    large = size > 0.5
+    square = _where(large, _fma(size, -0.5, 0.5), x * x)
+    angle = _arcsine(_where(large, _llvm("llvm.sqrt", square), x), square)
+    twice = angle + angle
+    return _where(large, _where(x < 0.0, math.pi - twice, twice), math.pi / 2 - angle)
+
+
+@_elementary
+def atan(x):
+    """base + atan t, with the sign of x: t = |x|, (|x| - 1)/(|x| + 1) or -1/|x|, so that |t| <= tan(pi/8)."""
+    size = _abs(x)
+    middle, far = size > math.tan(math.pi / 8), size > math.tan(3 * math.pi / 8)
+    above = _where(far, -1.0, _where(middle, size - 1.0, size))
+    below = _where(far, size, _where(middle, size + 1.0, 1.0))
+    base = _where(far, math.pi / 2, _where(middle, math.pi / 4, 0.0))
+    t = above / below
+    square = t * t
+    tail = _polynomial(
+        square, -0.3333333333333319, 0.1999999999995218, -0.14285714280053685, 0.11111110776274552,
+        -0.09090897550116221, 0.0769205650544995, -0.06663061692779264, 0.058475796471238684, -0.050379025792879194,
+        0.03802875916322471, -0.017867806458784847,
+    )  # fmt: skip
+    return _signed(_fma(t * square, tail, t) + base, x)
+
+
 # ---- powers
 
 
@@ -446,11 +605,6 @@ def _power_edges(size, x, y):
     defined = (x == x) & (y == y) & (_whole(y) | (x >= 0.0) | (x == -math.inf))
     one = (y == 0.0) | (x == 1.0) | ((x == -1.0) & (exponent == math.inf))
     return _where(one, 1.0, _where(defined, size, math.nan))
-
-
-def _top(x):
-    """x without the last 27 bits of its fraction, so that the product of two such numbers is exact."""
-    return _real(_bits(x) & -(1 << 27))
 
 
 def _logarithm_in_two(k, f):
@@ -493,4 +647,4 @@ def power(x, y):
     inside = _abs(product) < 1100.0
     shifted = _where(inside, product, _where(product > 0.0, 1100.0, -1100.0)) + _ROUNDER
     r = _where(inside, (first - (shifted - _ROUNDER)) + second, 0.0)
-    return _power_edges(_scaled(_exponential(r * math.log(2)), _bits(shifted) - _ROUNDER_BITS), x, y)
+    return _power_edges(_raised(r * math.log(2), _bits(shifted) - _ROUNDER_BITS), x, y)
