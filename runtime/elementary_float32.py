@@ -24,7 +24,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 _NUMBER = types.float32
-_REAL, _DOUBLE, _WORD = ir.FloatType(), ir.DoubleType(), ir.IntType(32)
+_REAL, _WORD, _DOUBLE = ir.FloatType(), ir.IntType(32), ir.DoubleType()
 _DIGITS, _BIAS = 23, 127  # of the fraction; of the exponent
 _SMALLEST = 2.0 ** (1 - _BIAS)  # of the normal numbers
 _ROUNDER = 1.5 * 2.0**_DIGITS  # added to a number below 2^(_DIGITS - 1), it leaves no bits for a fraction
@@ -113,7 +113,7 @@ def _signed(size, x):
 
 
 def _where(condition, then, otherwise, kind=_REAL):
-    """One of two numbers of a kind; both are computed."""
+    """One of two numbers, or words, of a kind; both are computed."""
     chosen = condition.builder.select(condition.value, _operand(kind, then), _operand(kind, otherwise))
     return _Value(condition.builder, chosen)
 
@@ -128,11 +128,6 @@ def _real(bits):
     """The number that has these bits."""
     kind = _DOUBLE if bits.value.type == ir.IntType(64) else ir.FloatType()
     return _Value(bits.builder, bits.builder.bitcast(bits.value, kind))
-
-
-def _converted(x, way, kind):
-    """x as a number of another type, by an instruction of LLVM's."""
-    return _Value(x.builder, getattr(x.builder, way)(x.value, kind))
 
 
 def _top(x):
@@ -411,6 +406,11 @@ def erfc(x):
 # ---- trigonometric functions
 
 _TWO_OVER_PI = 0xA2F9836E4E441529FC2757D1F534DDC0DB6295993C439041FE5163ABDEBBC561  # times 2^-256
+
+
+def _converted(x, way, kind):
+    """x as a number of another type, by an instruction of LLVM's."""
+    return _Value(x.builder, getattr(x.builder, way)(x.value, kind))
 
 
 def _turns(k):

@@ -25,7 +25,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 _NUMBER = types.float64
-_REAL, _WORD = ir.DoubleType(), ir.IntType(64)
+_REAL, _WORD, _DOUBLE = ir.DoubleType(), ir.IntType(64), ir.DoubleType()
 _DIGITS, _BIAS = 52, 1023  # of the fraction; of the exponent
 _SMALLEST = 2.0 ** (1 - _BIAS)  # of the normal numbers
 _ROUNDER = 1.5 * 2.0**_DIGITS  # added to a number below 2^(_DIGITS - 1), it leaves no bits for a fraction
@@ -114,27 +114,21 @@ def _signed(size, x):
 
 
 def _where(condition, then, otherwise, kind=_REAL):
-    """One of two numbers or words of a kind; both are computed."""
+    """One of two numbers, or words, of a kind; both are computed."""
     chosen = condition.builder.select(condition.value, _operand(kind, then), _operand(kind, otherwise))
     return _Value(condition.builder, chosen)
 
 
 def _bits(x):
     """The bits of a number as a machine word."""
-    return _Value(x.builder, x.builder.bitcast(x.value, _WORD))
+    word = ir.IntType(64) if x.value.type == _DOUBLE else ir.IntType(32)
+    return _Value(x.builder, x.builder.bitcast(x.value, word))
 
 
 def _real(bits):
     """The number that has these bits."""
-    return _Value(bits.builder, bits.builder.bitcast(bits.value, _REAL))
-
-
-def _entry(table, index):
-    """An element of a constant array."""
-    module, kind = index.builder.module, ir.ArrayType(_REAL, len(table))
-    array = ir.GlobalVariable(module, kind, module.get_unique_name("table"))
-    array.linkage, array.global_constant, array.initializer = "internal", True, kind(table)
-    return _Value(index.builder, index.builder.load(index.builder.gep(array, [_WORD(0), index.value])))
+    kind = _DOUBLE if bits.value.type == ir.IntType(64) else ir.FloatType()
+    return _Value(bits.builder, bits.builder.bitcast(bits.value, kind))
 
 
 def _top(x):
@@ -435,6 +429,14 @@ _TWO_OVER_PI = int(  # times 2^-1216
 )
 
 
+def _entry(table, index):
+    """An element of a constant array."""
+    module, kind = index.builder.module, ir.ArrayType(_REAL, len(table))
+    array = ir.GlobalVariable(module, kind, module.get_unique_name("table"))
+    array.linkage, array.global_constant, array.initializer = "internal", True, kind(table)
+    return _Value(index.builder, index.builder.load(index.builder.gep(array, [_WORD(0), index.value])))
+
+
 def _turns(k):
     """2/pi 2^(16 k - 26) without whole turns, in four parts: three that end 50, 102 and 154 bits after the point."""
     parts, rest = [], (_TWO_OVER_PI << 16 * k >> 26) % (1 << 1218)
@@ -448,13 +450,19 @@ def _turns(k):
 _TURNS = [part for k in range(63) for part in _turns(k)]
 
 
+def _sum_and_error(larger, smaller):
+    """The rounded sum and its rounding error (Dekker 1971)."""
+    total = larger + smaller
+    return total, smaller - (total - larger)
+
+
 def _quarters(x):
     """x = (n + f) pi/2 with |f| <= 1/2: n as a word, right modulo 4, and f pi/2.
 
     x = m 2^(16 k - 26), where k = 0 and x < 2^42, or m is a whole number below 2^68. So m 2/pi 2^(16 k - 26) needs
     those bits of 2/pi only that do not give whole turns (Payne and Hanek 1983). m is cut into parts of 27 and 26 bits,
     2/pi into six of 26 and a rest. Their products are exact, and so are the sums of those of like place; the first of
-    these gives whole turns only and is left out. Summed from the largest on, they cancel without rounding.
+    these gives whole turns only and is left out. Summed from the largest on, they cancel exactly.
     """
     exponent = _bits(_abs(x)) >> _DIGITS
     k = _where(exponent > 1049, (exponent - 1049) >> 4, 0, _WORD)
@@ -467,15 +475,13 @@ def _quarters(x):
         first = (pair + rounder) - rounder
         parts += [first, pair - first]
     parts.append(_entry(_TURNS, (k << 2) + 3))
-    a, b, c, d, *rest = (_fma(low, one, high * other) for one, other in itertools.pairwise(parts))
+    a, b, c, d, e, g = (_fma(low, one, high * other) for one, other in itertools.pairwise(parts))
     a = _fma(_fma(a, 0.25, _ROUNDER) - _ROUNDER, -4.0, a)
     shifted = (a + b) + _ROUNDER
-    b = a - (shifted - _ROUNDER) + b
-    f = b + c
-    f = f + (c - (f - b) + d)  # with the rounding error of the sum before
-    for product in rest:
-        f = f + product
-    return _bits(shifted), f * (math.pi / 2)
+    f, error = _sum_and_error(a - (shifted - _ROUNDER), b)
+    f, error = _sum_and_error(f, c + error)
+    f, error = _sum_and_error(f, d + error)
+    return _bits(shifted), (f + (e + g + error)) * (math.pi / 2)
 
 
 def _sine(r):
