@@ -24,7 +24,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 _NUMBER = types.float32
-_REAL, _DOUBLE, _WORD = ir.FloatType(), ir.DoubleType(), ir.IntType(32)
+_REAL, _WORD, _DOUBLE = ir.FloatType(), ir.IntType(32), ir.DoubleType()
 _DIGITS, _BIAS = 23, 127  # of the fraction; of the exponent
 _SMALLEST = 2.0 ** (1 - _BIAS)  # of the normal numbers
 _ROUNDER = 1.5 * 2.0**_DIGITS  # added to a number below 2^(_DIGITS - 1), it leaves no bits for a fraction
@@ -113,8 +113,7 @@ def _signed(size, x):
 
 
 def _where(condition, then, otherwise, kind=_REAL):
-    """One of two numbers; both are computed. The kind is that of two Python numbers."""
-    kind = next((v.value.type for v in (then, otherwise) if isinstance(v, _Value)), kind)
+    """One of two numbers, or words, of a kind; both are computed."""
     chosen = condition.builder.select(condition.value, _operand(kind, then), _operand(kind, otherwise))
     return _Value(condition.builder, chosen)
 
@@ -131,9 +130,9 @@ def _real(bits):
     return _Value(bits.builder, bits.builder.bitcast(bits.value, kind))
 
 
-def _converted(x, way, kind):
-    """x as a number of another type, by an instruction of LLVM's."""
-    return _Value(x.builder, getattr(x.builder, way)(x.value, kind))
+def _top(x):
+    """x without the latter half of its bits, so that the product of two such numbers is exact."""
+    return _real(_bits(x) & -(1 << _DIGITS // 2 + 1))
 
 
 def _polynomial(x, *coefficients):
@@ -198,18 +197,23 @@ def _exponential(r):
     return _fma(r * r, _polynomial(r, 0.5, 0.16666526, 0.04166614, 0.008368828, 0.0013977288), r)
 
 
-def _scaled(s, k):
-    """(1 + s) 2^k, by two factors, because 2^k alone may be too large or denormal."""
+def _factors(k):
+    """Two factors of 2^k, which alone may be too large or denormal."""
     both = k + 2 * _BIAS
     first = both >> 1
-    factor = _real(first << _DIGITS)
-    return _fma(s, factor, factor) * _real((both - first) << _DIGITS)
+    return _real(first << _DIGITS), _real((both - first) << _DIGITS)
+
+
+def _raised(r, k):
+    """2^k e^r."""
+    first, second = _factors(k)
+    return _fma(_exponential(r), first, first) * second
 
 
 def _exp(x):
     x = _where(x < -104.0, -104.0, x)
     k, r = _reduced(_where(x > 89.0, 89.0, x))
-    return _scaled(_exponential(r), k)
+    return _raised(r, k)
 
 
 @_elementary
@@ -243,6 +247,26 @@ def sigmoid(x):
     """1/(1 + e) or e/(1 + e) with e = e^-|x|. 2 ulp."""
     e = _exp(-_abs(x))
     return _where(x < 0.0, e, 1.0) / (e + 1.0)
+
+
+@_elementary
+def sinh(x):
+    """H + H/(2 H + 1) with H = (e^|x| - 1)/2, and the sign of x; x itself where it is tiny."""
+    size = _abs(x)
+    k, r = _reduced(_where(size > 89.5, 89.5, size))
+    scale = _power_of_two(k - 2)  # 2^k and its half may be too large
+    half = 2.0 * _fma(scale, _exponential(r), scale - 0.25)
+    return _where(size < 2.0**-12, x, _signed(half * (1.0 / (half + half + 1.0) + 1.0), x))
+
+
+@_elementary
+def cosh(x):
+    """H + 1/(4 H) with H = e^|x|/2."""
+    size = _abs(x)
+    k, r = _reduced(_where(size > 89.5, 89.5, size))
+    scale = _power_of_two(k - 2)
+    half = 2.0 * _fma(scale, _exponential(r), scale)
+    return half + 0.25 / half
 
 
 # ---- logarithms
@@ -286,14 +310,22 @@ def log(x):
     return _with_edges(_logarithm(_where(denormal, k - float(_DIGITS), k), f), x)
 
 
-@_elementary
-def log1p(x):
-    """log of 1 + x = 2^k (1 + f) with f = 2^-k x + (2^-k - 1), which is exact where it matters; x itself if tiny."""
+def _log1p(x, twos):
+    """log((1 + x) 2^twos), with the edges of the logarithm.
+
+    1 + x = 2^k (1 + f), and f = 2^-k x + (2^-k - 1), which is exact where it matters.
+    """
     whole = x + 1.0
     word, k, f = _split(whole)
     scale = _real((2 * _BIAS - word) << _DIGITS)  # 2^-k; it is not used where k is so large that this fails
     f = _where(x < 2.0**_DIGITS, _fma(scale, x, scale - 1.0), f)
-    return _where(_abs(x) < 2.0**-25, x, _with_edges(_logarithm(k, f), whole))
+    return _with_edges(_logarithm(k + twos, f), whole)
+
+
+@_elementary
+def log1p(x):
+    """As log, with f from x, not from the rounded 1 + x; x itself where it is tiny."""
+    return _where(_abs(x) < 2.0**-25, x, _log1p(x, 0.0))
 
 
 @_elementary
@@ -303,6 +335,33 @@ def softplus(x):
     high = e > 0.41421356
     logarithm = _logarithm(_where(high, 1.0, 0.0), _where(high, _fma(e, 0.5, -0.5), e))
     return _where(x > 0.0, x, 0.0) + logarithm
+
+
+@_elementary
+def asinh(x):
+    """log(1 + s) with s = |x| + x^2/(1 + sqrt(1 + x^2)), log(2 |x|) if large, and the sign of x; x itself if tiny."""
+    size = _abs(x)
+    large = size > 2.0**26
+    square = size * size
+    s = _where(large, size, square / (_llvm("llvm.sqrt", square + 1.0) + 1.0) + size)
+    return _where(size < 2.0**-12, x, _signed(_log1p(s, _where(large, 1.0, 0.0)), x))
+
+
+@_elementary
+def acosh(x):
+    """log(1 + s) with s = t + sqrt(t (t + 2)), t = x - 1, or log(2 x) if large; NaN below 1."""
+    large = x > 2.0**26
+    t = x - 1.0
+    s = _where(large, t, _llvm("llvm.sqrt", t * (t + 2.0)) + t)
+    return _where(x >= 1.0, _log1p(s, _where(large, 1.0, 0.0)), math.nan)
+
+
+@_elementary
+def atanh(x):
+    """log(1 + 2 |x|/(1 - |x|))/2 with the sign of x; x itself where it is tiny."""
+    size = _abs(x)
+    logarithm = _log1p((size + size) / (1.0 - size), 0.0)
+    return _where(size < 2.0**-12, x, _signed(logarithm * 0.5, x))
 
 
 # ---- the error function
@@ -322,9 +381,36 @@ def erf(x):
     return _signed(_fma(scale, _exponential(r), scale - 1.0), x)
 
 
+@_elementary
+def erfc(x):
+    """e^(-x^2) (1 + q p(q - 1))/(1 + 2 |x|) with q = 2 |x|/(|x| + 2); 2 less that where x is negative.
+
+    The form is that of Shepherd and Laframboise 1981. The rounding error of x^2 would count: it is computed as well.
+    """
+    size = _abs(x)
+    size = _where(size > 10.2, 10.2, size)
+    ratio = (size + size) / (size + 2.0)
+    p = _polynomial(
+        ratio - 1.0, 0.2769784, -0.3697424, 0.20371093, -0.03965545, -0.014548518, 0.0064880736, 0.0021423448,
+        -0.00082834275, -0.00040001515,
+    )  # fmt: skip
+    p = _fma(ratio, p, 1.0) / _fma(size, 2.0, 1.0)
+    square, top = size * size, _top(size)
+    rest = (top * top - square) + (size - top) * (size + top)
+    k, r = _reduced(-square)
+    first, second = _factors(k)
+    value = _fma(_exponential(r - rest), p, p) * first * second
+    return _where(x < 0.0, 2.0 - value, value)
+
+
 # ---- trigonometric functions
 
 _TWO_OVER_PI = 0xA2F9836E4E441529FC2757D1F534DDC0DB6295993C439041FE5163ABDEBBC561  # times 2^-256
+
+
+def _converted(x, way, kind):
+    """x as a number of another type, by an instruction of LLVM's."""
+    return _Value(x.builder, getattr(x.builder, way)(x.value, kind))
 
 
 def _turns(k):
@@ -348,8 +434,7 @@ def _quarters(x):
     scale, *parts = (_where(large, far, near, _DOUBLE) for near, far in zip(_turns(0), _turns(52), strict=True))
     m = wide * scale
     first, second, third = (m * part for part in parts[:3])
-    turns = _fma(first, 2.0**-27, rounder) - rounder
-    first = _fma(turns, -(2.0**27), first)
+    first, second = (_fma(_fma(a, 2.0**-27, rounder) - rounder, -(2.0**27), a) for a in (first, second))  # whole turns
     shifted = first + second + third + rounder
     f = _fma(m, parts[3], first - (shifted - rounder) + second + third)
     return _converted(_bits(shifted), "trunc", _WORD), _converted(f * (math.pi / 2), "fptrunc", _REAL)
@@ -388,6 +473,59 @@ def cos(x):
     return _wave(n + 1, r)
 
 
+@_elementary
+def tan(x):
+    """x = n pi/2 + r: tan r by a polynomial, or -1/tan r; x itself where it is tiny. The bound holds for all x."""
+    n, r = _quarters(x)
+    square = r * r
+    tail = _polynomial(square, 0.33333144, 0.1333915, 0.05338175, 0.024537178, 0.0029457866, 0.009489816)
+    size, even = _fma(r * square, tail, r), (n & 1) == 0
+    return _where(_abs(x) < 2.0**-12, x, _where(even, size, -1.0) / _where(even, 1.0, size))
+
+
+# ---- inverse trigonometric functions
+
+
+def _arcsine(s, square):
+    """asin s from s and s^2, for s up to 1/2, relative error 5e-9."""
+    return _fma(s * square, _polynomial(square, 0.16666754, 0.074952476, 0.04547726, 0.024143543, 0.042229626), s)
+
+
+@_elementary
+def asin(x):
+    """A polynomial up to 1/2; above, pi/2 - 2 asin(sqrt((1 - |x|)/2)), and the sign of x."""
+    size = _abs(x)
+    large = size > 0.5
+    square = _where(large, _fma(size, -0.5, 0.5), x * x)
+    angle = _arcsine(_where(large, _llvm("llvm.sqrt", square), size), square)
+    return _signed(_where(large, _fma(angle, -2.0, math.pi / 2), angle), x)
+
+
+@_elementary
+def acos(x):
+    """pi/2 - asin x up to 1/2; above, 2 asin(sqrt((1 - |x|)/2)), or pi less that where x is negative."""
+    size = _abs(x)
+    large = size > 0.5
+    square = _where(large, _fma(size, -0.5, 0.5), x * x)
+    angle = _arcsine(_where(large, _llvm("llvm.sqrt", square), x), square)
+    twice = angle + angle
+    return _where(large, _where(x < 0.0, math.pi - twice, twice), math.pi / 2 - angle)
+
+
+@_elementary
+def atan(x):
+    """base + atan t, with the sign of x: t = |x|, (|x| - 1)/(|x| + 1) or -1/|x|, so that |t| <= tan(pi/8)."""
+    size = _abs(x)
+    middle, far = size > math.tan(math.pi / 8), size > math.tan(3 * math.pi / 8)
+    above = _where(far, -1.0, _where(middle, size - 1.0, size))
+    below = _where(far, size, _where(middle, size + 1.0, 1.0))
+    base = _where(far, math.pi / 2, _where(middle, math.pi / 4, 0.0))
+    t = above / below
+    square = t * t
+    tail = _polynomial(square, -0.33332947, 0.19977614, -0.13876551, 0.08049804)
+    return _signed(_fma(t * square, tail, t) + base, x)
+
+
 # ---- powers
 
 
@@ -418,9 +556,8 @@ def power(x, y):
     series = _polynomial(s * s, 0.6666666563716582, 0.40000337241080247, 0.2853716847627058, 0.2358497946731988)
     logarithm = _fma(_fma(s * s, series, 2.0) * s, 1 / math.log(2), k)
     product = _converted(y, "fpext", _DOUBLE) * logarithm
-    product = _where(product < -200.0, -200.0, product)
-    product = _where(product > 200.0, 200.0, product)
+    product = _where(product < -200.0, -200.0, product, _DOUBLE)
+    product = _where(product > 200.0, 200.0, product, _DOUBLE)
     shifted = product + 1.5 * 2.0**52
     r = _converted((product - (shifted - 1.5 * 2.0**52)) * math.log(2), "fptrunc", _REAL)
-    size = _scaled(_exponential(r), _converted(_bits(shifted), "trunc", _WORD))
-    return _power_edges(size, x, y)
+    return _power_edges(_raised(r, _converted(_bits(shifted), "trunc", _WORD)), x, y)
