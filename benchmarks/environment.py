@@ -90,5 +90,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"BLAS: {', '.join(found['blas'])}",
     ]
     if (found["busy"] or 0) > BUSY:
-        made.append(f"Other processes keep {found['busy']:.1f} cores busy: these times are not what the machine can do.")
+        made.append(
+            f"Other processes keep {found['busy']:.1f} cores busy: these times are not what the machine can do."
+        )
     return made

@@ -66,9 +66,7 @@ def epoch(workload: Workload, gather: str, unroll: int, state: Any, x: Any, y: A
         chosen = (take(x, batches), take(y, batches))
         state, losses = lax.scan(lambda s, b: step(workload, s, *b), state, chosen, unroll=unroll)
     else:
-        state, losses = lax.scan(
-            lambda s, b: step(workload, s, take(x, b), take(y, b)), state, batches, unroll=unroll
-        )
+        state, losses = lax.scan(lambda s, b: step(workload, s, take(x, b), take(y, b)), state, batches, unroll=unroll)
     return state, jnp.mean(losses)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from .contestant import COMPARED_EPOCHS, Unsupported, Variants
+from .contestant import Unsupported, Variants
 from .workloads import Array, Weights, Workload, order
 
 ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "sigmoid": "logistic"}
@@ -76,10 +76,10 @@ class Sklearn:
 
 
 class InOneCall(Sklearn):
-    """Once the results are compared, all epochs in one call, shuffled by the estimator's own generator."""
+    """After the first epoch, whose result is compared, all in one call, shuffled by the estimator's own generator."""
 
     def fit(self, epochs: int) -> list[float]:
-        if self.epochs < COMPARED_EPOCHS:
+        if self.epochs == 0:
             return super().fit(epochs)
         self._fit(self.x, self.y, epochs)
         return [self._whole(loss) for loss in self.estimator.loss_curve_[-epochs:]]

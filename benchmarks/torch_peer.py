@@ -64,9 +64,7 @@ class Batches:
 class Eager:
     """Module, optimiser and data."""
 
-    def __init__(
-        self, threads: int, update: str, workload: Workload, x: Array, y: Array, weights: Weights
-    ) -> None:
+    def __init__(self, threads: int, update: str, workload: Workload, x: Array, y: Array, weights: Weights) -> None:
         torch.set_num_threads(threads)
         torch.set_default_dtype(getattr(torch, workload.dtype))
         self.threads, self.workload = threads, workload
