@@ -15,7 +15,7 @@ HOPELESS: Final = 4  # a variant whose first epoch takes so many times that of a
 HOPELESS_SECONDS: Final = 3.0  # if it takes longer than this: threads that spin beside other processes do
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """The contestant cannot do this workload; the message says why."""
 
 
@@ -48,21 +48,20 @@ class Contestant:
         """
         self.workload, self.x = workload, question(workload)
         given = (*data(workload), first_weights(workload))
-        self.network, self.pace, best, result = None, math.inf, "", []
-        tried, first = {}, math.inf
+        tried: dict[str, float] = {}
+        first = self.pace = math.inf
         for name, build in list(self.variants(workload).items())[: 1 if quick else None]:
             start = time.perf_counter()
             network = build(workload, *given)
             found = self._result(network)
             passed = time.perf_counter() - start
             if passed > max(HOPELESS * first, HOPELESS_SECONDS):
-                tried[name] = math.inf
                 continue
             first = min(first, passed)
             tried[name] = self._seconds(network, TRIAL_SECONDS)[0]
             if tried[name] < self.pace:
                 self.network, self.pace, best, result = network, tried[name], name, found
-        return {"variant": best, "result": result, "tried": {k: v for k, v in tried.items() if v < math.inf}}
+        return {"variant": best, "result": result, "tried": tried}
 
     def run(self, seconds: float) -> dict[str, float]:
         """Seconds of a step or call, over at least so many seconds, and how many cores were busy meanwhile."""

@@ -23,7 +23,7 @@ TOLERANCE: Final = {"float32": 1e-4, "float64": 1e-9}  # of the loss of an epoch
 LOOSER: Final = {"scikit-learn": 2e-2}
 
 
-class WorkerFailed(Exception):
+class WorkerError(Exception):
     """What a worker said, or that it is gone."""
 
 
@@ -32,7 +32,7 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self.name, self.broken = name, ""
-        self.log: IO[str] = tempfile.TemporaryFile("w+")
+        self.log: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115  open as long as the worker is
         self.process = subprocess.Popen(
             [sys.executable, "-m", "chainrule.benchmarks.worker", name],
             stdin=subprocess.PIPE,
@@ -46,7 +46,7 @@ class Worker:
     def ask(self, **command: Any) -> dict[str, Any]:
         """The answer to a command."""
         if self.broken:
-            raise WorkerFailed(self.broken)
+            raise WorkerError(self.broken)
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(command) + "\n")
@@ -62,10 +62,10 @@ class Worker:
             self.log.seek(0)
             last = (self.log.read().strip().splitlines() or ["without a word"])[-1]
             self.broken = f"ended with code {self.process.wait()}: {last}"
-            raise WorkerFailed(self.broken)
+            raise WorkerError(self.broken)
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
-            raise WorkerFailed(reply["error"])
+            raise WorkerError(reply["error"])
         return reply
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ def start(names: Iterable[str]) -> tuple[list[Worker], dict[str, str]]:
     for name in names:
         try:
             workers.append(Worker(name))
-        except WorkerFailed as error:
+        except WorkerError as error:
             failures[name] = str(error)
     return workers, failures
 
@@ -191,7 +191,7 @@ def _each(
     for worker in workers:
         try:
             answers[worker.name] = question(worker)
-        except WorkerFailed as error:
+        except WorkerError as error:
             failures[worker.name] = str(error)
     return answers, failures
 

@@ -120,7 +120,8 @@ def start_lines(starts: Sequence[Start]) -> Iterator[str]:
     for start in starts:
         cold, warm = (shown(median(runs)) for runs in (start.cold, start.warm))
         yield f"  {start.name:<15} {cold:>11}  {warm:>10}  {start.memory / 1e6:>5.0f} MB"
-    yield f"  (model, optimiser state, data, and activations of a batch: {needed(ALL[starts[0].workload]) / 1e6:.1f} MB)"
+    least = needed(ALL[starts[0].workload]) / 1e6
+    yield f"  (model, optimiser state, data, and activations of a batch: {least:.1f} MB)"
 
 
 def median(runs: Sequence[float]) -> float:

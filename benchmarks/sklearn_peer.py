@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from .contestant import Unsupported, Variants
+from .contestant import UnsupportedError, Variants
 from .workloads import Array, Weights, Workload, order
 
 ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "sigmoid": "logistic"}
@@ -87,5 +87,5 @@ class InOneCall(Sklearn):
 
 def variants(workload: Workload) -> Variants:
     if workload.activation not in ACTIVATIONS or (workload.output, workload.loss) not in ESTIMATORS:
-        raise Unsupported(f"scikit-learn has no network with {workload.activation}, {workload.loss}")
+        raise UnsupportedError(f"scikit-learn has no network with {workload.activation}, {workload.loss}")
     return {"partial_fit": Sklearn} if workload.asked else {"fit": InOneCall, "partial_fit": Sklearn}

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final
 
-from .contestant import Contestant, Unsupported
+from .contestant import Contestant, UnsupportedError
 from .workloads import Workload
 
 # name -> (module, its function of variants, the distribution that it needs)
@@ -61,7 +61,7 @@ def serve(name: str, commands: Any, say: Callable[[dict[str, Any]], None]) -> No
 
 def described(error: Exception) -> str:
     """One line."""
-    kind = "" if isinstance(error, Unsupported) else f"{type(error).__name__}: "
+    kind = "" if isinstance(error, UnsupportedError) else f"{type(error).__name__}: "
     return kind + " ".join(str(error).split())[:300]
 
 

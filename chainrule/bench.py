@@ -7,7 +7,7 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,10 +18,10 @@ import click
 from .commands import new_trainer, prepared
 from .runtime.progress import duration
 from .runtime.spec import read_spec
+from .symbolic.errors import nearest
 
 if TYPE_CHECKING:
     from .benchmarks.report import Results
-    from .benchmarks.suite import Wanted
 
 REPEATS = 5
 
@@ -56,19 +56,34 @@ class Output:
             print(markdown(results), end="")
 
 
-def suite(wanted: Wanted, output: Output) -> None:
+def suite(
+    workloads: Sequence[str], peers: Sequence[str], everything: bool, quick: bool, scaling: bool,
+    seconds: float | None, output: Output,
+) -> None:  # fmt: skip
     """Measure workloads beside peers; what is measured before an interruption is written as well."""
     from .benchmarks.environment import environment, lines
     from .benchmarks.report import Results
-    from .benchmarks.suite import run
+    from .benchmarks.suite import NAMES, PEERS, run, wanted
 
+    check_names("--workload", workloads, NAMES)
+    check_names("--peer", peers, (*PEERS, "none"))
     output.check()
     results = Results(environment())
     print("\n".join(lines(results.environment)), flush=True)
     try:
-        run(wanted, results, lambda text: print(text, flush=True))
+        run(
+            wanted(workloads, peers, everything, quick, scaling, seconds),
+            results,
+            lambda text: print(text, flush=True),
+        )
     finally:
         output.write(results)
+
+
+def check_names(option: str, given: Sequence[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise click.UsageError(f"{option} {name!r} is not known. {nearest(name, known)}")
 
 
 def shown_again(source: Path, output: Output) -> None:
