@@ -41,7 +41,11 @@ class Worker:
             text=True,
             encoding="utf-8",
         )
-        self._read()
+        try:
+            self._read()
+        except WorkerError:
+            self.close()
+            raise
 
     def ask(self, **command: Any) -> dict[str, Any]:
         """The answer to a command."""

@@ -20,21 +20,22 @@ warnings.simplefilter("ignore", ConvergenceWarning)  # `fit` says so after max_i
 class Sklearn:
     """An estimator and its data.
 
-    Its squared error has a factor 1/2, so plain gradient descent takes twice the learning rate for the same steps.
+    Its squared error has a factor 1/2, and its gradient is that of the sum over the outputs where the loss is their
+    mean; so for the same steps plain gradient descent takes another learning rate, and Adam takes its own.
     """
 
     def __init__(self, workload: Workload, x: Array, y: Array, weights: Weights) -> None:
         self.workload, self.x = workload, x
         self.half = workload.loss == "squared_error"
         self.y = y[:, 0] if self.half and y.shape[1] == 1 else y
-        doubled = self.half and workload.optimiser == "sgd"
+        rescaled = self.half and workload.optimiser == "sgd"
         self.estimator = ESTIMATORS[workload.output, workload.loss](
             hidden_layer_sizes=workload.sizes[1:-1],
             activation=ACTIVATIONS[workload.activation],
             solver=workload.optimiser,
             alpha=0.0,
             batch_size=workload.batch,
-            learning_rate_init=workload.lr * (2 if doubled else 1),
+            learning_rate_init=workload.lr * (2 / workload.sizes[-1] if rescaled else 1),
             momentum=0.0,
             max_iter=1,
             tol=0.0,
