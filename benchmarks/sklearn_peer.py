@@ -21,7 +21,7 @@ class Sklearn:
     """An estimator and its data.
 
     Its squared error has a factor 1/2, and its gradient is that of the sum over the outputs where the loss is their
-    mean; so for the same steps plain gradient descent takes another learning rate, and Adam takes its own.
+    mean. So plain gradient descent takes another learning rate for the same steps; Adam's do not depend on a factor.
     """
 
     def __init__(self, workload: Workload, x: Array, y: Array, weights: Weights) -> None:
