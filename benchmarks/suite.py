@@ -34,7 +34,7 @@ class Wanted:
 
     workloads: tuple[str, ...]
     peers: tuple[str, ...] = PEERS
-    rounds: int = 7
+    rounds: int = 5
     seconds: float = 0.1
     quick: bool = False
     scaling: bool = False
@@ -52,8 +52,8 @@ def wanted(
     """
     named = tuple(workloads) or (() if scaling else _by_default(everything, quick))
     chosen = tuple(p for p in PEERS if p in peers or (not peers and not (quick and p == SLOW_TO_COMPILE)))
-    rounds = 3 if quick else 7
-    return Wanted(named, chosen, rounds, (seconds or (0.15 if quick else 0.7)) / rounds, quick, scaling)
+    rounds = 3 if quick else 5
+    return Wanted(named, chosen, rounds, (seconds or (0.15 if quick else 0.5)) / rounds, quick, scaling)
 
 
 def _by_default(everything: bool, quick: bool) -> tuple[str, ...]:

@@ -160,4 +160,5 @@ def compiled_step(workload: Workload, net: Any, params: Any, m: Any, v: Any, t: 
 
 
 def variants_compiled(workload: Workload) -> Variants:
-    return {f"compiled, {t} threads": partial(Compiled, t) for t in thread_counts()}
+    """What compiling makes of a small network has no parallel loops."""
+    return {f"compiled, {t} threads": partial(Compiled, t) for t in (thread_counts() if workload.large else [1])}

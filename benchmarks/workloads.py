@@ -14,6 +14,7 @@ Weights = list[tuple[Array, Array]]  # of each layer: W (units, inputs) and b (u
 
 SEED: Final = 0
 SAMPLES: Final = 8192
+LARGE: Final = 10**7  # products of a weight and an input
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ class Workload:
     def steps(self) -> int:
         """Steps in an epoch."""
         return self.samples // self.batch
+
+    @property
+    def large(self) -> bool:
+        """Whether the arithmetic of a step or call takes far more time than starting it."""
+        weights = sum(inputs * units for inputs, units in self.layers)
+        return weights * (self.asked or self.batch) > LARGE
 
     @property
     def title(self) -> str:

@@ -163,7 +163,7 @@ def evaluate(run: Path, data: Path | None, overrides: tuple[str, ...]) -> None:
 @click.option("--scaling", is_flag=True, help="How cost grows with width, batch, depth and samples.")
 @click.option("--quick", is_flag=True, help="Fewer rounds, and no search for the best way to write a peer.")
 @click.option("--seconds", type=click.FloatRange(min=0.01),
-              help="For each measurement; by default 2 for SPEC, 0.7 for a workload.")  # fmt: skip
+              help="For each measurement; by default 2 for SPEC, 0.5 for a workload.")  # fmt: skip
 @click.option("--json", "json_file", metavar="FILE", type=click.Path(path_type=Path), help="Write all that was found.")
 @click.option("--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw it.")
 @click.option("--markdown", is_flag=True, help="Print it as tables in Markdown, too.")
