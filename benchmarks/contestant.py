@@ -10,7 +10,6 @@ from typing import Any, Final, Protocol
 
 from .workloads import Array, Weights, Workload, data, first_weights, question
 
-COMPARED_EPOCHS: Final = 1
 TRIAL_SECONDS: Final = 0.15
 HOPELESS: Final = 4  # a variant whose first epoch takes so many times that of another one is given up,
 HOPELESS_SECONDS: Final = 3.0  # if it takes longer than this: threads that spin beside other processes do
@@ -49,22 +48,20 @@ class Contestant:
         """
         self.workload, self.x = workload, question(workload)
         given = (*data(workload), first_weights(workload))
-        self.network, self.pace, best, result = None, math.inf, "", []
-        tried, first = {}, math.inf
+        tried: dict[str, float] = {}
+        first = self.pace = math.inf
         for name, build in list(self.variants(workload).items())[: 1 if quick else None]:
             start = time.perf_counter()
             network = build(workload, *given)
-            found = self._result(network, 1)
+            found = self._result(network)
             passed = time.perf_counter() - start
             if passed > max(HOPELESS * first, HOPELESS_SECONDS):
-                tried[name] = math.inf
                 continue
             first = min(first, passed)
-            found += self._result(network, COMPARED_EPOCHS - 1)
             tried[name] = self._seconds(network, TRIAL_SECONDS)[0]
             if tried[name] < self.pace:
                 self.network, self.pace, best, result = network, tried[name], name, found
-        return {"variant": best, "result": result, "tried": {k: v for k, v in tried.items() if v < math.inf}}
+        return {"variant": best, "result": result, "tried": tried}
 
     def run(self, seconds: float) -> dict[str, float]:
         """Seconds of a step or call, over at least so many seconds, and how many cores were busy meanwhile."""
@@ -73,11 +70,11 @@ class Contestant:
         each, cores = self._seconds(self.network, seconds)
         return {"seconds": each, "cores": cores}
 
-    def _result(self, network: Network, epochs: int) -> list[float]:
-        """Losses of epochs, or the answer to the first question: what all must agree on."""
+    def _result(self, network: Network) -> list[float]:
+        """The loss of the first epoch, or the answer to the first question: what all must agree on."""
         if self.workload.asked:
             return [float(value) for value in network.predict(self.x)[0]]
-        return network.fit(epochs)
+        return network.fit(1)
 
     @property
     def _units(self) -> int:

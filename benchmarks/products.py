@@ -52,7 +52,7 @@ BETWEEN_LOOKS = 4  # products between two looks at the clock
 def products(workload: Workload) -> list[Product]:
     """The products of a step, or of a prediction, into arrays that are there already."""
     rows = workload.asked or workload.batch
-    made = []
+    made: list[Product] = []
     for k, (inputs, units) in enumerate(workload.layers):
         x, w, d = (np.ones(s, workload.dtype) for s in ((rows, inputs), (units, inputs), (rows, units)))
         made.append(partial(np.matmul, x, w.T, out=np.empty_like(d)))

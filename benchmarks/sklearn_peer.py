@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from .contestant import COMPARED_EPOCHS, UnsupportedError, Variants
+from .contestant import UnsupportedError, Variants
 from .workloads import Array, Weights, Workload, order
 
 ACTIVATIONS = {"relu": "relu", "tanh": "tanh", "sigmoid": "logistic"}
@@ -20,21 +20,22 @@ warnings.simplefilter("ignore", ConvergenceWarning)  # `fit` says so after max_i
 class Sklearn:
     """An estimator and its data.
 
-    Its squared error has a factor 1/2, so plain gradient descent takes twice the learning rate for the same steps.
+    Its squared error has a factor 1/2, and its gradient is that of the sum over the outputs where the loss is their
+    mean. So plain gradient descent takes another learning rate for the same steps; Adam's do not depend on a factor.
     """
 
     def __init__(self, workload: Workload, x: Array, y: Array, weights: Weights) -> None:
         self.workload, self.x = workload, x
         self.half = workload.loss == "squared_error"
         self.y = y[:, 0] if self.half and y.shape[1] == 1 else y
-        doubled = self.half and workload.optimiser == "sgd"
+        rescaled = self.half and workload.optimiser == "sgd"
         self.estimator = ESTIMATORS[workload.output, workload.loss](
             hidden_layer_sizes=workload.sizes[1:-1],
             activation=ACTIVATIONS[workload.activation],
             solver=workload.optimiser,
             alpha=0.0,
             batch_size=workload.batch,
-            learning_rate_init=workload.lr * (2 if doubled else 1),
+            learning_rate_init=workload.lr * (2 / workload.sizes[-1] if rescaled else 1),
             momentum=0.0,
             max_iter=1,
             tol=0.0,
@@ -76,10 +77,10 @@ class Sklearn:
 
 
 class InOneCall(Sklearn):
-    """Once the results are compared, all epochs in one call, shuffled by the estimator's own generator."""
+    """After the first epoch, whose result is compared, all in one call, shuffled by the estimator's own generator."""
 
     def fit(self, epochs: int) -> list[float]:
-        if self.epochs < COMPARED_EPOCHS:
+        if self.epochs == 0:
             return super().fit(epochs)
         self._fit(self.x, self.y, epochs)
         return [self._whole(loss) for loss in self.estimator.loss_curve_[-epochs:]]

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812  its usual name
 
 from .contestant import Variants, thread_counts
 from .workloads import Array, Weights, Workload, order
@@ -22,9 +21,9 @@ ACTIVATIONS: dict[str, Any] = {
     "gelu": nn.GELU,
 }
 LOSSES: dict[str, Any] = {  # of what comes before the activation of the last layer
-    "squared_error": F.mse_loss,
-    "cross_entropy": F.cross_entropy,
-    "binary_cross_entropy": F.binary_cross_entropy_with_logits,
+    "squared_error": nn.functional.mse_loss,
+    "cross_entropy": nn.functional.cross_entropy,
+    "binary_cross_entropy": nn.functional.binary_cross_entropy_with_logits,
 }
 OUTPUTS: dict[str, Any] = {
     "identity": lambda z: z,
@@ -90,6 +89,7 @@ class Eager:
 
     @torch.inference_mode()
     def predict(self, x: Array) -> Array:
+        torch.set_num_threads(self.threads)
         answer: Array = self.output(self.net(torch.from_numpy(x))).numpy()
         return answer
 
@@ -134,6 +134,7 @@ class Compiled:
 
     @torch.inference_mode()
     def predict(self, x: Array) -> Array:
+        torch.set_num_threads(self.threads)
         answer: Array = self.forward(torch.from_numpy(x)).numpy()
         return answer
 
@@ -159,4 +160,5 @@ def compiled_step(workload: Workload, net: Any, params: Any, m: Any, v: Any, t: 
 
 
 def variants_compiled(workload: Workload) -> Variants:
-    return {f"compiled, {t} threads": partial(Compiled, t) for t in thread_counts()}
+    """What compiling makes of a small network has no parallel loops."""
+    return {f"compiled, {t} threads": partial(Compiled, t) for t in (thread_counts() if workload.large else [1])}

@@ -14,6 +14,7 @@ Weights = list[tuple[Array, Array]]  # of each layer: W (units, inputs) and b (u
 
 SEED: Final = 0
 SAMPLES: Final = 8192
+LARGE: Final = 10**7  # products of a weight and an input
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ class Workload:
     def steps(self) -> int:
         """Steps in an epoch."""
         return self.samples // self.batch
+
+    @property
+    def large(self) -> bool:
+        """Whether the arithmetic of a step or call takes far more time than starting it."""
+        weights = sum(inputs * units for inputs, units in self.layers)
+        return weights * (self.asked or self.batch) > LARGE
 
     @property
     def title(self) -> str:
@@ -134,7 +141,7 @@ def data(workload: Workload) -> tuple[Array, Array]:
         x = 1 / (1 + np.exp(-x))
         return x.astype(workload.dtype), x.astype(workload.dtype)
     hidden = np.tanh(x @ rng.standard_normal((workload.sizes[0], 16)) / math.sqrt(workload.sizes[0]))
-    answers = hidden @ rng.standard_normal((16, workload.sizes[-1]))
+    answers = (hidden @ rng.standard_normal((16, workload.sizes[-1]))).round(6)  # the same behind every BLAS
     y = answers.argmax(axis=1) if workload.loss == "cross_entropy" else answers.astype(workload.dtype)
     return x.astype(workload.dtype), y
 

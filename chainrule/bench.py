@@ -1,20 +1,113 @@
-"""How fast a spec trains on this machine: whole epochs of `Trainer.fit`, as a user would run them."""
+"""`chainrule bench`: how fast a spec trains on this machine, or all workloads of `benchmarks/` beside their peers."""
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
 
 from .commands import new_trainer, prepared
 from .runtime.progress import duration
 from .runtime.spec import read_spec
+from .symbolic.errors import nearest
+
+if TYPE_CHECKING:
+    from .benchmarks.report import Results
 
 REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where results go, besides the terminal."""
+
+    json: Path | None = None
+    plot: Path | None = None
+    markdown: bool = False
+
+    def check(self) -> None:
+        """Say now what would fail after minutes of measuring."""
+        for option, path in (("--json", self.json), ("--plot", self.plot)):
+            if path is not None and not path.resolve().parent.is_dir():
+                raise click.UsageError(f"{option} {path}: there is no such folder; make it, or name another one")
+        if self.plot is not None and find_spec("matplotlib") is None:
+            raise click.UsageError("--plot needs matplotlib; pip install 'chainrule[plot]'")
+
+    def write(self, results: Results) -> None:
+        """JSON, picture and table, as far as they are wanted."""
+        if self.json is not None:
+            self.json.write_text(json.dumps(results.to_dict(), indent=1) + "\n", "utf-8")
+        if self.plot is not None:
+            from .benchmarks.plot import save
+
+            save(results, self.plot)
+        if self.markdown:
+            from .benchmarks.report import markdown
+
+            print(markdown(results), end="")
+
+
+def suite(
+    workloads: Sequence[str], peers: Sequence[str], everything: bool, quick: bool, scaling: bool,
+    seconds: float | None, output: Output,
+) -> None:  # fmt: skip
+    """Measure workloads beside peers; what is measured before an interruption is written as well."""
+    from .benchmarks.environment import environment, lines
+    from .benchmarks.report import Results
+    from .benchmarks.suite import NAMES, PEERS, run, wanted
+
+    check_names("--workload", workloads, NAMES)
+    check_names("--peer", peers, (*PEERS, "none"))
+    output.check()
+    results = Results(environment())
+    print("\n".join(lines(results.environment)), flush=True)
+    try:
+        run(
+            wanted(workloads, peers, everything, quick, scaling, seconds),
+            results,
+            lambda text: print(text, flush=True),
+        )
+    finally:
+        output.write(results)
+
+
+def check_names(option: str, given: Sequence[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise click.UsageError(f"{option} {name!r} is not known. {nearest(name, known)}")
+
+
+def shown_again(source: Path, output: Output) -> None:
+    """The results of an earlier run, from its JSON."""
+    from .benchmarks.environment import lines
+    from .benchmarks.report import HEADINGS, Results, start_lines
+    from .benchmarks.report import lines as row_lines
+
+    output.check()
+    try:
+        results = Results.from_dict(json.loads(source.read_text("utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise click.UsageError(f"--from {source}: not what --json writes ({type(error).__name__}: {error})") from None
+    if not output.markdown:
+        print("\n".join([*lines(results.environment), HEADINGS]))
+        rows = [*results.rows, *(row for sweep in results.scaling.values() for row in sweep.values())]
+        for row in rows:
+            print("\n".join(row_lines(row)))
+        if results.starts:
+            print("\n".join(start_lines(results.starts)))
+    output.write(results)
+
+
+# --- one spec
 
 
 @dataclass(frozen=True)

@@ -155,15 +155,40 @@ def evaluate(run: Path, data: Path | None, overrides: tuple[str, ...]) -> None:
 
 
 @main.command()
-@with_options(path_argument("SPEC"), OVERRIDES)
-@click.option(
-    "--seconds", type=click.FloatRange(min=0.01), default=2.0, show_default=True, help="For each measurement."
-)
-def bench(spec: Path, overrides: tuple[str, ...], seconds: float) -> None:
-    """Measure the training steps of SPEC, with one thread and with all."""
+@click.argument("spec", metavar="[SPEC]", required=False, type=click.Path(path_type=Path))
+@with_options(OVERRIDES)
+@click.option("--workload", "workloads", metavar="NAME", multiple=True, help="Only this one; may be repeated.")
+@click.option("--peer", "peers", metavar="NAME", multiple=True, help="Only this one, or none; may be repeated.")
+@click.option("--all", "everything", is_flag=True, help="The other models and shapes, too.")
+@click.option("--scaling", is_flag=True, help="How cost grows with width, batch, depth and samples.")
+@click.option("--quick", is_flag=True, help="Fewer rounds, and no search for the best way to write a peer.")
+@click.option("--seconds", type=click.FloatRange(min=0.01),
+              help="For each measurement; by default 2 for SPEC, 0.5 for a workload.")  # fmt: skip
+@click.option("--json", "json_file", metavar="FILE", type=click.Path(path_type=Path), help="Write all that was found.")
+@click.option("--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw it.")
+@click.option("--markdown", is_flag=True, help="Print it as tables in Markdown, too.")
+@click.option("--from", "source", metavar="FILE", type=click.Path(path_type=Path),
+              help="Measure nothing; show what --json has written.")  # fmt: skip
+def bench(
+    spec: Path | None, overrides: tuple[str, ...], workloads: tuple[str, ...], peers: tuple[str, ...],
+    everything: bool, scaling: bool, quick: bool, seconds: float | None, json_file: Path | None, plot: Path | None,
+    markdown: bool, source: Path | None,
+) -> None:  # fmt: skip
+    """Measure chainrule beside its peers and the matrix products alone; or the training steps of SPEC."""
     from . import bench as benchmark
 
-    benchmark.bench(spec, overrides, seconds)
+    if spec is not None:
+        if any((workloads, peers, everything, scaling, quick, json_file, plot, markdown, source)):
+            raise click.UsageError("with SPEC, bench takes --set and --seconds only")
+        benchmark.bench(spec, overrides, seconds or 2.0)
+        return
+    if overrides:
+        raise click.UsageError("--set needs a SPEC; the workloads are fixed")
+    output = benchmark.Output(json_file, plot, markdown)
+    if source is not None:
+        benchmark.shown_again(source, output)
+        return
+    benchmark.suite(workloads, peers, everything, quick, scaling, seconds, output)
 
 
 @main.command()
