@@ -10,16 +10,19 @@ so a weight of 2 is the same as having the sample twice. Integer targets stand f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import sympy as sp
 
 from .activations import in_own_symbols
+from .bounds import with_numbers
 from .errors import SpecError, nearest
 from .formula import checked_name, checked_title, parse_formula
+from .table import Table
 
 Y: Final = sp.Symbol("y", real=True)
 Y_HAT: Final = sp.Symbol("y_hat", real=True)
@@ -83,16 +86,17 @@ class Loss:
             formula = parse_formula(formula, symbols, place)
         object.__setattr__(self, "formula", in_own_symbols(formula, symbols, place))
         object.__setattr__(self, "hyperparameters", MappingProxyType(hyperparameters))
+        _ = self.expr  # raises where the numbers do not fit the formula
 
     def __hash__(self) -> int:
         return hash((self.name, self.formula, tuple(self.hyperparameters.items()), self.over))
 
-    @property
+    @cached_property
     def expr(self) -> sp.Expr:
         """The formula with the values of the hyperparameters in it."""
         assert isinstance(self.formula, sp.Expr)
         values = {sp.Symbol(k, real=True): sp.Rational(str(v)) for k, v in self.hyperparameters.items()}
-        return self.formula.xreplace(values)
+        return with_numbers(self.formula, values, f"loss '{self.name}'")
 
 
 def loss(given: str | sp.Expr | Loss) -> Loss:
@@ -109,12 +113,11 @@ def loss(given: str | sp.Expr | Loss) -> Loss:
 
 
 def _row(name: str, formula: str, source: str = "", hyperparameters: Mapping[str, float] | None = None,
-         **fields: object) -> tuple[str, Loss]:  # fmt: skip
-    return name, Loss(name, formula, hyperparameters or {}, source=source, **fields)  # type: ignore[arg-type]
+         **fields: Any) -> tuple[str, Callable[[], Loss]]:  # fmt: skip
+    return name, lambda: Loss(name, formula, hyperparameters or {}, source=source, **fields)
 
 
-LOSSES: Final[dict[str, Loss]] = {}
-LOSSES.update([
+LOSSES: Final = Table([
     _row("squared_error",  "(y - y_hat)**2"),
     _row("absolute_error", "abs(y - y_hat)"),
     _row("huber",          "where(abs(y - y_hat) <= delta, (y - y_hat)**2/2, delta*(abs(y - y_hat) - delta/2))",
