@@ -30,7 +30,7 @@ from .data import Fitted, Item, Selection, Source
 from .lbfgs import LBFGS
 from .metrics import metric
 from .scaling import SCALES, scaler_from
-from .spec_file import overridden, read_file
+from .spec_file import read_tables
 
 DTYPES: Final = ("float32", "float64")
 PLATEAU: Final = "reduce_on_plateau"
@@ -85,10 +85,7 @@ def read_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
     Raises SpecError for whatever is wrong with it, with the place in front.
     """
     path = Path(path)
-    given = read_file(path)
-    for text in overrides:
-        given = overridden(given, text)
-    return spec_from_dict(given, path)
+    return spec_from_dict(read_tables(path, overrides), path)
 
 
 def load(path: str | Path) -> Model:

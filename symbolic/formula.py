@@ -16,16 +16,14 @@ Three steps: `syntax.py` lets a syntax tree pass or refuses it, `reader.py` make
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import sympy as sp
 
 from .bounds import FAULTS
 from .errors import SpecError
-from .limits import LONGEST_TEXT
 from .reader import FUNCTIONS, Names, Reader
-from .syntax import checked_name, checked_title, in_quotes, syntax_tree
+from .syntax import checked_name, checked_title, in_quotes, split_equations, syntax_tree
 
 __all__ = [
     "FUNCTIONS", "Names", "checked_name", "checked_title", "parse_expression", "parse_formula", "split_equations",
@@ -70,42 +68,3 @@ def _read(text: str, names: Names, place: str) -> object:
         raise SpecError(
             f"{place}: {in_quotes(text)} cannot be worked out ({type(error).__name__}); write it in simpler parts"
         ) from None
-
-
-def split_equations(text: str, place: str) -> list[tuple[str, tuple[str, ...], str, str]]:
-    """Lines `name[i,j] = formula` as (name, indices, formula, place); a formula may go on inside brackets.
-
-    >>> split_equations("h[n] = 2*x[n]  # twice", "layer 1")
-    [('h', ('n',), '2*x[n]', 'layer 1, line 1')]
-    """
-    if not isinstance(text, str):
-        raise SpecError(f"{place}: equations are text, not {type(text).__name__}; put them in quotes")
-    if len(text) > LONGEST_TEXT:
-        raise SpecError(
-            f"{place}: the equations have {len(text)} characters; at most {LONGEST_TEXT}; use several layers"
-        )
-    equations = []
-    for number, line in _logical_lines(text):
-        where = f"{place}, line {number}"
-        left, equals, right = line.partition("=")
-        head = re.fullmatch(r"\s*([A-Za-z][A-Za-z0-9_]*)\s*(?:\[([^\]]*)\])?\s*", left)
-        if not equals or not head or right.startswith("="):
-            raise SpecError(f"{where}: {in_quotes(line)} is not an equation; write name[indices] = formula")
-        indices = tuple(part.strip() for part in (head[2] or "").split(",") if part.strip())
-        equations.append((checked_name(head[1], where), indices, right.strip(), where))
-    if not equations:
-        raise SpecError(f"{place}: there is no equation; write at least one line name[indices] = formula")
-    return equations
-
-
-def _logical_lines(text: str) -> list[tuple[int, str]]:
-    lines: list[tuple[int, list[str]]] = []
-    depth = 0
-    for number, raw in enumerate(text.splitlines(), start=1):
-        line = raw.partition("#")[0].strip()
-        if depth > 0 and lines:
-            lines[-1][1].append(line)
-        elif line:
-            lines.append((number, [line]))
-        depth += line.count("(") + line.count("[") - line.count(")") - line.count("]")
-    return [(number, " ".join(parts)) for number, parts in lines]

@@ -22,6 +22,7 @@ from .limits import (
     LARGEST_LITERAL,
     LONGEST_FORMULA,
     LONGEST_NAME,
+    LONGEST_TEXT,
     MOST_NODES,
 )
 
@@ -52,13 +53,16 @@ def syntax_tree(text: object, place: str) -> ast.expr:
         raise SpecError(f"{place}: a formula is text, not {type(text).__name__}; put it in quotes")
     _check_text(text, place)
     tree = _parsed(text, place)
-    for count, (node, depth) in enumerate(_nodes(tree), start=1):
+    nodes = []
+    for node, depth in _nodes(tree):
+        nodes.append(node)
         if depth > DEEPEST_FORMULA:
             rule = "is nested too deeply; name its parts in equations of their own"
             raise SpecError(f"{place}: {in_quotes(text)} {rule}")
-        if count > MOST_NODES:
+        if len(nodes) > MOST_NODES:
             rule = f"has more than {MOST_NODES} parts; name some of them in equations of their own"
             raise SpecError(f"{place}: {in_quotes(text)} {rule}")
+    for node in nodes:
         problem = _problem(node)
         if problem:
             raise SpecError(f"{place}: {problem[0]} in {in_quotes(text)}{problem[1]}")
@@ -228,3 +232,42 @@ def checked_title(title: object, what: str) -> str:
         rule = "begin with a letter, go on with letters, digits, _ and -"
         raise SpecError(f"{what}: the name {_short(title)} is not allowed; {rule}")
     return title
+
+
+def split_equations(text: str, place: str) -> list[tuple[str, tuple[str, ...], str, str]]:
+    """Lines `name[i,j] = formula` as (name, indices, formula, place); a formula may go on inside brackets.
+
+    >>> split_equations("h[n] = 2*x[n]  # twice", "layer 1")
+    [('h', ('n',), '2*x[n]', 'layer 1, line 1')]
+    """
+    if not isinstance(text, str):
+        raise SpecError(f"{place}: equations are text, not {type(text).__name__}; put them in quotes")
+    if len(text) > LONGEST_TEXT:
+        raise SpecError(
+            f"{place}: the equations have {len(text)} characters; at most {LONGEST_TEXT}; use several layers"
+        )
+    equations = []
+    for number, line in _logical_lines(text):
+        where = f"{place}, line {number}"
+        left, equals, right = line.partition("=")
+        head = re.fullmatch(r"\s*([A-Za-z][A-Za-z0-9_]*)\s*(?:\[([^\]]*)\])?\s*", left)
+        if not equals or not head or right.startswith("="):
+            raise SpecError(f"{where}: {in_quotes(line)} is not an equation; write name[indices] = formula")
+        indices = tuple(part.strip() for part in (head[2] or "").split(",") if part.strip())
+        equations.append((checked_name(head[1], where), indices, right.strip(), where))
+    if not equations:
+        raise SpecError(f"{place}: there is no equation; write at least one line name[indices] = formula")
+    return equations
+
+
+def _logical_lines(text: str) -> list[tuple[int, str]]:
+    lines: list[tuple[int, list[str]]] = []
+    depth = 0
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = raw.partition("#")[0].strip()
+        if depth > 0 and lines:
+            lines[-1][1].append(line)
+        elif line:
+            lines.append((number, [line]))
+        depth += line.count("(") + line.count("[") - line.count(")") - line.count("]")
+    return [(number, " ".join(parts)) for number, parts in lines]
