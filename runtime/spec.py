@@ -28,6 +28,7 @@ from ..symbolic.spec import SECTIONS, model_from_dict, model_to_dict
 from ..symbolic.written import written
 from .data import Fitted, Item, Selection, Source
 from .lbfgs import LBFGS
+from .memory import check_memory
 from .metrics import metric
 from .scaling import SCALES, scaler_from
 from .spec_file import read_tables
@@ -102,7 +103,13 @@ def spec_from_dict(given: Mapping[str, Any], path: Path) -> Spec:
     if data is not None and data.scale_targets != "none" and len(model.loss.heads) > 1:
         rule = "only one of its outputs is measured as the target is"
         raise SpecError(f"{path}: data: scale_targets does not fit the loss '{model.loss.name}': {rule}")
+    check_memory(model, training.batch_size, states_of(training.optimiser), training.dtype, str(path))
     return Spec(model, training, data, path, fitted_from(spec.section("run")) if "run" in spec else None)
+
+
+def states_of(rule: Optimiser | LBFGS) -> int:
+    """How many numbers an optimiser keeps for every parameter."""
+    return 2 * rule.history if isinstance(rule, LBFGS) else len(rule.states)
 
 
 # --- [training]

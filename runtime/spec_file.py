@@ -14,6 +14,7 @@ from ..symbolic.errors import SpecError, nearest
 from ..symbolic.limits import LARGEST_SPEC, MOST_KEY_PARTS, MOST_LINES, MOST_VALUES
 from ..symbolic.section import shown
 from ..symbolic.vetting import vetted
+from .memory import check_weights
 
 PART: Final = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
 DOTTED: Final = re.compile(rf"(?<![\w-]){PART}(?:[ \t]*+\.[ \t]*+{PART}){{{MOST_KEY_PARTS}}}")  # in linear time
@@ -84,6 +85,7 @@ def read_tables(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     for text in overrides:
         given = overridden(given, text)
     vetted(given, str(path))
+    check_weights(given, str(path))
     return given
 
 

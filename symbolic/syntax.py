@@ -23,6 +23,7 @@ from .limits import (
     LONGEST_FORMULA,
     LONGEST_NAME,
     LONGEST_TEXT,
+    MOST_EQUATIONS,
     MOST_NODES,
 )
 
@@ -255,6 +256,8 @@ def split_equations(text: str, place: str) -> list[tuple[str, tuple[str, ...], s
             raise SpecError(f"{where}: {in_quotes(line)} is not an equation; write name[indices] = formula")
         indices = tuple(part.strip() for part in (head[2] or "").split(",") if part.strip())
         equations.append((checked_name(head[1], where), indices, right.strip(), where))
+    if len(equations) > MOST_EQUATIONS:
+        raise SpecError(f"{place}: there are {len(equations)} equations; at most {MOST_EQUATIONS}")
     if not equations:
         raise SpecError(f"{place}: there is no equation; write at least one line name[indices] = formula")
     return equations
