@@ -78,6 +78,29 @@ def measured(expr: sp.Basic) -> tuple[int, int]:
     return size, deepest
 
 
+def derived_parts(expr: sp.Basic) -> int:
+    """About how many parts the derivative of an expression has, by the rules for sums, products and functions.
+
+    >>> a, b, c = sp.symbols("a b c")
+    >>> derived_parts(a*b*c), derived_parts(sp.exp(a*b))
+    (13, 12)
+    """
+    return _parts_of_both(expr)[1]
+
+
+def _parts_of_both(expr: sp.Basic) -> tuple[int, int]:
+    """The size of an expression and about that of its derivative."""
+    if not expr.args or isinstance(expr, sp.Indexed):
+        return 1, 1
+    sizes = [_parts_of_both(a) for a in expr.args]
+    size = 1 + sum(own for own, _ in sizes)
+    if expr.is_Mul:
+        return size, 1 + sum(slope + size - own for own, slope in sizes)
+    slopes = sum(slope for _, slope in sizes)
+    is_linear = expr.is_Add or isinstance(expr, sp.Piecewise | sp.functions.elementary.piecewise.ExprCondPair)
+    return size, 1 + slopes if is_linear else 1 + size + slopes
+
+
 def power(base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
     """base**exponent, if it is no larger than a formula needs; else `SpecError`."""
     if exponent.is_number:

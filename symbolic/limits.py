@@ -29,9 +29,11 @@ LARGEST_EXPONENT: Final = 1_000
 LARGEST_ARGUMENT: Final = 1e15  # of floor and ceil of a constant, which SymPy computes to the last digit
 MOST_DIGITS: Final = 1_000  # of a number that arithmetic makes of numbers
 MOST_PARTS: Final = 5_000  # of the expression that a formula becomes, in which max and clip repeat their arguments
-DEEPEST_EXPRESSION: Final = 60  # levels of it
+DEEPEST_EXPRESSION: Final = 40  # levels of it
 MOST_CHOICES: Final = 64  # branches of the choices in it
 MOST_CASES: Final = 32  # branches of the choices in one condition, which is written out for each
+MOST_DERIVED_PARTS: Final = 5_000  # of the derivative of an equation
+MOST_CONTRACTIONS: Final = 24  # sums and maxima in a formula
 MOST_TERMS: Final = 500  # of a product of sums that is multiplied out
 
 # Models

@@ -12,7 +12,8 @@ import sympy as sp
 from .bounds import applied, bounded, power
 from .choices import clip, heaviside, larger, relation, smaller, where
 from .errors import SpecError, nearest
-from .functions import ArgMaxOver, MaxOver, expm1, log1p, sigmoid, softplus, unit_max, unit_sum
+from .functions import CONTRACTIONS, ArgMaxOver, MaxOver, expm1, log1p, sigmoid, softplus, unit_max, unit_sum
+from .limits import MOST_CONTRACTIONS
 from .syntax import in_quotes
 
 FUNCTIONS: Final[Mapping[str, tuple[int, Callable[..., sp.Expr]]]] = {
@@ -31,6 +32,7 @@ FUNCTIONS: Final[Mapping[str, tuple[int, Callable[..., sp.Expr]]]] = {
 CONSTANTS: Final = {"pi": sp.pi, "e": sp.E}
 OVER_UNITS: Final = {"sum": unit_sum, "max": unit_max}
 OVER: Final = {"sum": sp.Sum, "mean": sp.Sum, "max": MaxOver, "argmax": ArgMaxOver}
+COUNTED: Final = (*CONTRACTIONS, unit_sum, unit_max)
 COMPARISONS: Final[Mapping[type[ast.cmpop], Callable[..., sp.Basic]]] = {
     ast.Lt: sp.Lt,
     ast.LtE: sp.Le,
@@ -60,6 +62,7 @@ class Reader:
 
     def __init__(self, text: str, names: Names, place: str) -> None:
         self.text, self.names, self.place = text, names, place
+        self.contractions = 0
 
     def wrong(self, problem: str, advice: str) -> SpecError:
         return SpecError(f"{self.place}: {problem} in {in_quotes(self.text)}{advice}")
@@ -152,7 +155,7 @@ class Reader:
         if name in OVER and isinstance(first, ast.Name) and first.id in self.names.extents:
             return self._contraction(name, node.args)
         if self.names.units and name in OVER_UNITS and len(node.args) == 1:
-            return bounded(OVER_UNITS[name](self.number(node.args[0])))
+            return self.counted(OVER_UNITS[name](self.number(node.args[0])))
         if name not in FUNCTIONS:
             known = {*FUNCTIONS, *OVER} if self.names.extents else set(FUNCTIONS)
             raise self.wrong(f"the function '{name}'", f" is not known. {nearest(name, known)}")
@@ -186,9 +189,18 @@ class Reader:
                 raise self.wrong("argmax() over several indices", "; take one index")
             for symbol, extent in zip(reversed(symbols), reversed(extents), strict=True):
                 result = OVER[name](result, (symbol, 0, extent - 1))
-            return bounded(result)
+            return self.counted(result)
         total = sp.Sum(result, *((s, 0, e - 1) for s, e in zip(symbols, extents, strict=True)))
-        return bounded(total / sp.prod(extents) if name == "mean" else total)
+        return self.counted(total / sp.prod(extents) if name == "mean" else total)
+
+    def counted(self, result: sp.Expr) -> sp.Expr:
+        """A sum or maximum, if there are not too many of them in one another and in the whole formula."""
+        self.contractions += 1
+        inside = sum(isinstance(e, COUNTED) for e in sp.preorder_traversal(bounded(result)))
+        if max(inside, self.contractions) > MOST_CONTRACTIONS:
+            problem = f"there are more than {MOST_CONTRACTIONS} sums and maxima"
+            raise self.wrong(problem, "; give some of them equations of their own")
+        return result
 
 
 def _is_minus(node: ast.AST) -> bool:
