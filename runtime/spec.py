@@ -23,7 +23,7 @@ from ..symbolic.errors import SpecError, nearest
 from ..symbolic.model import Model
 from ..symbolic.optimisers import OPTIMISERS, Optimiser, custom_optimiser, optimiser
 from ..symbolic.schedules import SCHEDULES, ReduceOnPlateau, Schedule, schedule
-from ..symbolic.section import REQUIRED, Section, as_number, as_whole, at
+from ..symbolic.section import REQUIRED, Section, as_number, as_whole, at, shown
 from ..symbolic.spec import SECTIONS, model_from_dict, model_to_dict
 from ..symbolic.written import written
 from .data import Fitted, Item, Selection, Source
@@ -205,7 +205,10 @@ def part_from(section: Section, key: str, path: Path) -> float | Path | None:
 
 def beside(path: Path, name: str) -> Path:
     """A path as it is meant in a spec: relative to the spec."""
-    return path.parent / Path(name).expanduser()
+    try:
+        return path.parent / Path(name).expanduser()
+    except RuntimeError:  # ~name of a user who is not known
+        raise SpecError(f"{path}: the file {shown(name)} is in no known home; give its path") from None
 
 
 def stopping_from(section: Section) -> Stopping | None:

@@ -301,6 +301,9 @@ class Equations:
         }
         if "x" in own or "x" in indices:
             raise SpecError(f"{place}: 'x' is what comes in; give another name")
+        for name in (*own, *self.constants):
+            if name in indices:
+                raise SpecError(f"{place}: '{name}' is an index; give the parameter or constant another name")
         tensors: dict[str, Tensor] = {"x": site.incoming, **own}
         constants = {k: sp.Rational(str(v)) for k, v in self.constants.items()}
         for name in own:

@@ -26,6 +26,7 @@ from .table import Table
 
 Y: Final = sp.Symbol("y", real=True)
 Y_HAT: Final = sp.Symbol("y_hat", real=True)
+MOST_HEADS: Final = 16  # outputs a target
 LOG_VARIANCE: Final = sp.Symbol("log_variance", real=True)
 
 
@@ -73,6 +74,7 @@ class Loss:
                 object.__setattr__(self, name, getattr(row, name))
         if self.over not in ("mean", "sum"):
             raise SpecError(f"{place}: over = {self.over!r}; it is 'mean' or 'sum'")
+        self._check_heads(place)
         symbols = {"y": Y, **{h: sp.Symbol(h, real=True) for h in self.heads}}
         for name, value in hyperparameters.items():
             checked_name(name, place)
@@ -87,6 +89,13 @@ class Loss:
         object.__setattr__(self, "formula", in_own_symbols(formula, symbols, place))
         object.__setattr__(self, "hyperparameters", MappingProxyType(hyperparameters))
         _ = self.expr  # raises where the numbers do not fit the formula
+
+    def _check_heads(self, place: str) -> None:
+        for head in self.heads:
+            if checked_name(head, place) == "y" or self.heads.count(head) > 1:
+                raise SpecError(f"{place}: the head '{head}' has a meaning already; give each output a name of its own")
+        if not 0 < len(self.heads) <= MOST_HEADS:
+            raise SpecError(f"{place}: there are {len(self.heads)} heads; give 1 to {MOST_HEADS}")
 
     def __hash__(self) -> int:
         return hash((self.name, self.formula, tuple(self.hyperparameters.items()), self.over))
