@@ -53,6 +53,13 @@ def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def vet(spec: Path, overrides: tuple[str, ...]) -> None:
+    """Refuse a spec that is larger than any may be before what takes long to import is imported."""
+    from .runtime.spec_file import read_tables
+
+    read_tables(spec, overrides)
+
+
 def path_argument(name: str) -> Decorator:
     return click.argument(name.lower(), metavar=name, type=click.Path(path_type=Path))
 
@@ -87,6 +94,7 @@ def main() -> None:
 @with_options(path_argument("SPEC"), OVERRIDES)
 def check(spec: Path, overrides: tuple[str, ...]) -> None:
     """Read SPEC, derive the gradients, and show the layers."""
+    vet(spec, overrides)
     from . import commands
 
     commands.check(spec, overrides)
@@ -97,6 +105,7 @@ def check(spec: Path, overrides: tuple[str, ...]) -> None:
 @click.option("--format", "form", type=click.Choice(["text", "latex", "html"]), default="text", show_default=True)
 def formulas(spec: Path, overrides: tuple[str, ...], output: Path | None, form: str) -> None:
     """Print the model of SPEC and its derived gradients."""
+    vet(spec, overrides)
     from . import commands
 
     commands.formulas(spec, overrides, form, output)
@@ -107,6 +116,7 @@ def formulas(spec: Path, overrides: tuple[str, ...], output: Path | None, form: 
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Instead of that of the spec.")
 def generate(spec: Path, overrides: tuple[str, ...], output: Path | None, dtype: str | None) -> None:
     """Write the kernels of SPEC as Python that needs NumPy and Numba only."""
+    vet(spec, overrides)
     from . import commands
 
     commands.generate(spec, overrides, dtype, output)
@@ -118,6 +128,7 @@ def generate(spec: Path, overrides: tuple[str, ...], output: Path | None, dtype:
               help="The directory for the run; by default runs/ and the name of SPEC.")  # fmt: skip
 def train(spec: Path, overrides: tuple[str, ...], run: Path | None, quiet: bool) -> None:
     """Train the model of SPEC on its data, and save the run."""
+    vet(spec, overrides)
     from . import commands
 
     commands.train(spec, overrides, run, quiet)
@@ -180,6 +191,7 @@ def bench(
     if spec is not None:
         if any((workloads, peers, everything, scaling, quick, json_file, plot, markdown, source)):
             raise click.UsageError("with SPEC, bench takes --set and --seconds only")
+        vet(spec, overrides)
         benchmark.bench(spec, overrides, seconds or 2.0)
         return
     if overrides:

@@ -24,12 +24,12 @@ from typing import Any, Final
 import numpy as np
 import sympy as sp
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from ..symbolic.closure import Arithmetic, Closure, closure
 from ..symbolic.errors import DataError, SpecError, nearest
 from ..symbolic.functions import expm1, log1p, sigmoid, softplus
 from ..symbolic.rows import FrozenMapping, read_formula, real_symbols
+from ..symbolic.table import Table
 from ..symbolic.text import expression_text
 
 Floats = NDArray[np.float64]
@@ -43,16 +43,27 @@ def _piece_by_piece(pieces: Sequence[tuple[Closure, Closure]]) -> Closure:
     return chosen
 
 
+def _special(name: str) -> Callable[[Any], Any]:
+    """A function of SciPy, which is imported when it is first called: it takes longer than reading a spec."""
+
+    def called(z: Any) -> Any:
+        from scipy import special
+
+        return getattr(special, name)(z)
+
+    return called
+
+
 ARRAYS: Final = Arithmetic(
     functions={
         **{f: getattr(np, f.__name__) for f in (sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.asin, sp.acos,
            sp.atan, sp.sinh, sp.cosh, sp.tanh, sp.asinh, sp.acosh, sp.atanh, sp.floor, sp.sign, sp.sqrt,
            expm1, log1p)},
-        sp.erf: special.erf,
-        sp.erfc: special.erfc,
+        sp.erf: _special("erf"),
+        sp.erfc: _special("erfc"),
         sp.ceiling: np.ceil,
         sp.Abs: np.abs,
-        sigmoid: special.expit,
+        sigmoid: _special("expit"),
         softplus: lambda z: np.logaddexp(0.0, z),
     },
     choose=_piece_by_piece,
@@ -205,11 +216,15 @@ def _called(
     return float(function(y, y_hat, sample_weight=sample_weight))
 
 
-def _row(name: str, view: str, larger_is_better: bool, value: str, **means: str) -> tuple[str, Metric]:
+def _made(name: str, view: str, larger_is_better: bool, value: str, **means: str) -> Metric:
     symbols = real_symbols(SYMBOLS[View(view)])
     read = {k: read_formula(formula, symbols, f"metric '{name}'") for k, formula in means.items()}
     made = read_formula(value, real_symbols(means), f"metric '{name}'")
-    return name, Metric(name, View(view), FrozenMapping(read), made, larger_is_better)
+    return Metric(name, View(view), FrozenMapping(read), made, larger_is_better)
+
+
+def _row(name: str, view: str, larger_is_better: bool, value: str, **means: str) -> tuple[str, Callable[[], Metric]]:
+    return name, lambda: _made(name, view, larger_is_better, value, **means)
 
 
 SYMBOLS: Final[Mapping[View, tuple[str, ...]]] = {
@@ -219,7 +234,7 @@ SYMBOLS: Final[Mapping[View, tuple[str, ...]]] = {
 }
 COUNTS: Final = {"both": "y*y_hat", "actual": "y", "predicted": "y_hat"}
 
-METRICS: Final[Mapping[str, Metric]] = FrozenMapping(dict([
+METRICS: Final = Table([
     _row("accuracy", "classes", True, "right", right="where(y == y_hat, 1, 0)"),
     _row("top_k", "classes", True, "right", right="where(rank < 5, 1, 0)"),
     _row("precision", "indicators", True, "where(predicted > 0, both/predicted, 0)", **COUNTS),
@@ -231,7 +246,7 @@ METRICS: Final[Mapping[str, Metric]] = FrozenMapping(dict([
         "r2", "values", True, "where(total > 0, 1 - rest/total, where(rest > 0, 0, 1))",
         rest="(y - y_hat)**2", total="(y - y_mean)**2",
     ),
-]))  # fmt: skip
+])  # fmt: skip
 
 
 def metric(name: str | sp.Expr | Metric | Callable[..., float], larger_is_better: bool = False) -> Metric:
@@ -265,7 +280,7 @@ def metric(name: str | sp.Expr | Metric | Callable[..., float], larger_is_better
 def _by_name(name: str) -> Metric:
     best = re.fullmatch(r"top_([1-9][0-9]{0,6})", name)
     if best:
-        return _row(name, "classes", True, "right", right=f"where(rank < {best[1]}, 1, 0)")[1]
+        return _made(name, "classes", True, "right", right=f"where(rank < {best[1]}, 1, 0)")
     if name not in METRICS:
         raise SpecError(f"metric '{name}' is not known. {nearest(name, [*METRICS, 'top_3'])}")
     return METRICS[name]

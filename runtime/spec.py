@@ -23,14 +23,15 @@ from ..symbolic.errors import SpecError, nearest
 from ..symbolic.model import Model
 from ..symbolic.optimisers import OPTIMISERS, Optimiser, custom_optimiser, optimiser
 from ..symbolic.schedules import SCHEDULES, ReduceOnPlateau, Schedule, schedule
-from ..symbolic.section import REQUIRED, Section, as_number, as_whole, at
+from ..symbolic.section import REQUIRED, Section, as_number, as_whole, at, shown
 from ..symbolic.spec import SECTIONS, model_from_dict, model_to_dict
 from ..symbolic.written import written
 from .data import Fitted, Item, Selection, Source
 from .lbfgs import LBFGS
+from .memory import check_memory
 from .metrics import metric
 from .scaling import SCALES, scaler_from
-from .spec_file import overridden, read_file
+from .spec_file import read_tables
 
 DTYPES: Final = ("float32", "float64")
 PLATEAU: Final = "reduce_on_plateau"
@@ -85,10 +86,7 @@ def read_spec(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
     Raises SpecError for whatever is wrong with it, with the place in front.
     """
     path = Path(path)
-    given = read_file(path)
-    for text in overrides:
-        given = overridden(given, text)
-    return spec_from_dict(given, path)
+    return spec_from_dict(read_tables(path, overrides), path)
 
 
 def load(path: str | Path) -> Model:
@@ -105,7 +103,13 @@ def spec_from_dict(given: Mapping[str, Any], path: Path) -> Spec:
     if data is not None and data.scale_targets != "none" and len(model.loss.heads) > 1:
         rule = "only one of its outputs is measured as the target is"
         raise SpecError(f"{path}: data: scale_targets does not fit the loss '{model.loss.name}': {rule}")
+    check_memory(model, training.batch_size, states_of(training.optimiser), training.dtype, str(path))
     return Spec(model, training, data, path, fitted_from(spec.section("run")) if "run" in spec else None)
+
+
+def states_of(rule: Optimiser | LBFGS) -> int:
+    """How many numbers an optimiser keeps for every parameter."""
+    return 2 * rule.history if isinstance(rule, LBFGS) else len(rule.states)
 
 
 # --- [training]
@@ -201,7 +205,10 @@ def part_from(section: Section, key: str, path: Path) -> float | Path | None:
 
 def beside(path: Path, name: str) -> Path:
     """A path as it is meant in a spec: relative to the spec."""
-    return path.parent / Path(name).expanduser()
+    try:
+        return path.parent / Path(name).expanduser()
+    except RuntimeError:  # ~name of a user who is not known
+        raise SpecError(f"{path}: the file {shown(name)} is in no known home; give its path") from None
 
 
 def stopping_from(section: Section) -> Stopping | None:

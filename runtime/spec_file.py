@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from ..symbolic.errors import SpecError, nearest
+from ..symbolic.limits import LARGEST_SPEC, MOST_KEY_PARTS, MOST_LINES, MOST_VALUES
 from ..symbolic.section import shown
-from .files import similar_file
+from ..symbolic.vetting import vetted
+from .memory import check_weights
 
-LARGEST_SPEC: Final = 1_000_000  # bytes
+PART: Final = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+DOTTED: Final = re.compile(rf"(?<![\w-]){PART}(?:[ \t]*+\.[ \t]*+{PART}){{{MOST_KEY_PARTS}}}")  # in linear time
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -22,6 +27,8 @@ def read_file(path: Path) -> dict[str, Any]:
             raise SpecError(f"{path} is a directory; give a .toml or .json file")
         raise SpecError(f"{path}: the ending {path.suffix!r} is not known. {nearest(path.suffix, READERS)}")
     if not path.exists():
+        from .files import similar_file  # with NumPy, which a spec does not need
+
         raise SpecError(f"{path} does not exist{similar_file(path)}")
     if not path.is_file():
         raise SpecError(f"{path} is not a file; give a .toml or .json file")
@@ -44,6 +51,17 @@ def read_file(path: Path) -> dict[str, Any]:
     return given
 
 
+def _read_toml(text: str) -> Any:
+    """TOML, with what its reader takes long for or much memory refused before."""
+    if max(text.count("\n"), text.count("=")) > MOST_LINES:
+        raise ValueError(f"it has more than {MOST_LINES} lines or keys")
+    if text.count(",") > MOST_VALUES:
+        raise ValueError(f"it has more than {MOST_VALUES} values")
+    if DOTTED.search(text):
+        raise ValueError(f"a key has more than {MOST_KEY_PARTS} parts")
+    return tomllib.loads(text)
+
+
 def _read_json(text: str) -> Any:
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not a number in JSON")
@@ -51,15 +69,24 @@ def _read_json(text: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"the key {twice!r} is there twice")
+            counts = Counter(name for name, _ in pairs)
+            raise ValueError(f"the key {shown(counts.most_common(1)[0][0])} is there twice")
         return table
 
     return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
 
 
-READERS: Final[Mapping[str, Callable[[str], Any]]] = {".toml": tomllib.loads, ".json": _read_json}
+READERS: Final[Mapping[str, Callable[[str], Any]]] = {".toml": _read_toml, ".json": _read_json}
+
+
+def read_tables(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """The tables of a file with overrides put in, none of them larger than a spec may be."""
+    given = read_file(path)
+    for text in overrides:
+        given = overridden(given, text)
+    vetted(given, str(path))
+    check_weights(given, str(path))
+    return given
 
 
 def overridden(given: dict[str, Any], text: str) -> dict[str, Any]:
@@ -76,7 +103,7 @@ def overridden(given: dict[str, Any], text: str) -> dict[str, Any]:
     """
     key, equals, value = text.partition("=")
     parts = [part.strip() for part in key.split(".")]
-    if not equals or not all(parts):
+    if not equals or not all(parts) or len(parts) > MOST_KEY_PARTS:
         raise SpecError(f"--set {text}: write key=value, such as training.epochs=5")
     made: dict[str, Any] = _put(given, parts, toml_value(value.strip()), f"--set {text}")
     return made
@@ -89,8 +116,8 @@ def toml_value(text: str) -> Any:
     (0.001, [8, 8], 'max(z, 0)')
     """
     try:
-        table = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
+        table = _read_toml(f"value = {text}")
+    except (ValueError, RecursionError):
         return text
     return table["value"] if set(table) == {"value"} else text
 

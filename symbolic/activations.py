@@ -6,15 +6,17 @@ Slopes at kinks are those that follow from the formula as written: see docs/deci
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
 import sympy as sp
 
+from .bounds import with_numbers
 from .errors import SpecError, nearest
 from .formula import FUNCTIONS, checked_name, checked_title, parse_formula
+from .table import Table
 
 Z: Final = sp.Symbol("z", real=True)
 
@@ -57,7 +59,7 @@ class Activation:
             formula = parse_formula(formula, {"z": Z, **symbols}, place, units=True)
         formula = in_own_symbols(formula, {"z": Z, **symbols}, place)
         values = {symbols[s]: sp.Rational(str(v)) for s, v in self.constants.items()}
-        object.__setattr__(self, "formula", formula.xreplace(values))
+        object.__setattr__(self, "formula", with_numbers(formula, values, place))
         object.__setattr__(self, "parameters", MappingProxyType({k: float(v) for k, v in self.parameters.items()}))
         object.__setattr__(self, "constants", MappingProxyType(dict(self.constants)))
 
@@ -139,15 +141,14 @@ def activation(given: str | sp.Expr | Activation) -> Activation:
     return Activation("formula", given)
 
 
-def _row(name: str, formula: str, source: str = "", **parameters: float) -> tuple[str, Activation]:
-    return name, Activation(name, formula, parameters, source=source)
+def _row(name: str, formula: str, source: str = "", **parameters: float) -> tuple[str, Callable[[], Activation]]:
+    return name, lambda: Activation(name, formula, parameters, source=source)
 
 
 SELU_ALPHA = "1.6732632423543772848170429916717"
 SELU_SCALE = "1.0507009873554804934193349852946"
 
-ACTIVATIONS: Final[dict[str, Activation]] = {}
-ACTIVATIONS.update([
+ACTIVATIONS: Final = Table([
     _row("identity",    "z"),
     _row("relu",        "max(z, 0)"),
     _row("leaky_relu",  "where(z <= 0, 0.01*z, z)", "Maas et al. 2013"),

@@ -15,6 +15,7 @@ from itertools import count
 
 import sympy as sp
 
+from .bounds import expanded
 from .errors import InternalError
 from .functions import CONTRACTIONS
 from .language import Index
@@ -158,9 +159,9 @@ def _solvable(
         difference = delta.args[0] - delta.args[1]
         for symbol in sorted(difference.free_symbols & set(bound), key=lambda s: s.name):
             slope = difference.coeff(symbol, 1)
-            rest = sp.expand(difference - slope * symbol)
+            rest = expanded(difference - slope * symbol)
             if slope in (1, -1) and not rest.has(symbol):
-                solution = sp.expand(-rest / slope)
+                solution = expanded(-rest / slope)
                 plain = _same_range(solution, bound[symbol], {**extents, **bound})
                 candidates.append((not plain, position, symbol.name, symbol, solution))
     if not candidates:

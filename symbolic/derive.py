@@ -17,9 +17,12 @@ from types import MappingProxyType
 
 import sympy as sp
 
+from .bounds import derived_parts
 from .contract import Term, contract, fresh, terms
+from .errors import SpecError
 from .functions import CONTRACTIONS, ArgMaxOver, MaxOver
 from .language import Equation, Index, Kind, Program, Tensor
+from .limits import MOST_DERIVED_PARTS
 from .normalise import free_indices, index_names, unique
 
 PIECEWISE_CONSTANT = (sp.sign, sp.floor, sp.ceiling)
@@ -87,7 +90,9 @@ def derive(program: Program, loss: str = "L", wrt: Iterable[str] | None = None) 
             seed = replace(equation.tensor, name=adjoint[equation.name]).element
         else:
             continue
-        for name, contribution in _contributions(equation, _smooth(equation, positions), seed, program, alive):
+        smooth = _smooth(equation, positions)
+        _check_slope(smooth, equation)
+        for name, contribution in _contributions(equation, smooth, seed, program, alive):
             parts[name].append((contribution, equation.name))
     given = {t.name: t for t in program.tensors}
     for name in (w for w in wanted if w not in adjoint):
@@ -147,6 +152,15 @@ def _contributions(
         for part in parts:
             if part != 0:
                 yield name, readable(part.xreplace(back), tensor.indices)
+
+
+def _check_slope(smooth: sp.Expr, equation: Equation) -> None:
+    """Refuse what takes too long to differentiate: the derivative of a product of n factors has n times as many."""
+    if derived_parts(smooth) > MOST_DERIVED_PARTS:
+        problem = f"the derivative of '{equation.name}' comes to more than {MOST_DERIVED_PARTS} parts"
+        raise SpecError(
+            f"{equation.rule or equation.name}: {problem}; name some of its parts in equations of their own"
+        )
 
 
 def _smooth(equation: Equation, positions: Mapping[str, sp.Expr]) -> sp.Expr:

@@ -10,7 +10,7 @@ The scale is the value itself (constant), the standard deviation (normal), the h
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -18,6 +18,7 @@ from typing import Final
 
 import sympy as sp
 
+from .bounds import with_numbers
 from .closure import closure, value_of
 from .errors import SpecError, nearest
 from .formula import checked_name
@@ -32,6 +33,7 @@ from .rows import (
     read_formula,
     real_symbols,
 )
+from .table import Table
 from .text import expression_text
 
 SYMBOLS: Final = {name: sp.Symbol(name, positive=True) for name in ("fan_in", "fan_out")}
@@ -70,7 +72,8 @@ class Initialiser:
     @cached_property
     def bound(self) -> sp.Expr:
         """The scale with numbers for the hyperparameters."""
-        return self.scale.xreplace({sp.Symbol(k, real=True): exact(v) for k, v in self.hyperparameters.items()})
+        values = {sp.Symbol(k, real=True): exact(v) for k, v in self.hyperparameters.items()}
+        return with_numbers(self.scale, values, f"initialiser '{self.name}'")
 
     def scale_of(self, fan_in: int, fan_out: int) -> float:
         """The scale for a parameter; SpecError where it is not finite, or negative without a meaning."""
@@ -89,10 +92,13 @@ class Initialiser:
 
 def _row(
     name: str, distribution: str, scale: str, source: str = "", /, **hyperparameters: float
-) -> tuple[str, Initialiser]:
-    symbols = {**SYMBOLS, **real_symbols(hyperparameters)}
-    expr = read_formula(scale, symbols, f"initialiser '{name}'")
-    return name, Initialiser(name, Distribution(distribution), expr, FrozenMapping(hyperparameters), source)
+) -> tuple[str, Callable[[], Initialiser]]:
+    def made() -> Initialiser:
+        symbols = {**SYMBOLS, **real_symbols(hyperparameters)}
+        expr = read_formula(scale, symbols, f"initialiser '{name}'")
+        return Initialiser(name, Distribution(distribution), expr, FrozenMapping(hyperparameters), source)
+
+    return name, made
 
 
 RANGES: Final[Mapping[str, Range]] = {
@@ -102,7 +108,7 @@ RANGES: Final[Mapping[str, Range]] = {
     "gain": NONNEGATIVE,
 }
 
-INITIALISERS: Final[Mapping[str, Initialiser]] = FrozenMapping(dict([
+INITIALISERS: Final = Table([
     _row("zeros",          "constant",   "0"),
     _row("constant",       "constant",   "value", value=0.0),
     _row("normal",         "normal",     "std", std=0.05),
@@ -114,7 +120,7 @@ INITIALISERS: Final[Mapping[str, Initialiser]] = FrozenMapping(dict([
     _row("lecun_uniform",  "uniform",    "sqrt(3/fan_in)", "LeCun et al. 1998, section 4.6"),
     _row("lecun_normal",   "normal",     "sqrt(1/fan_in)", "LeCun et al. 1998, section 4.6"),
     _row("orthogonal",     "orthogonal", "gain", "Saxe et al. 2014", gain=1.0),
-]))  # fmt: skip
+])  # fmt: skip
 
 RELU_FAMILY: Final = frozenset({
     "relu", "leaky_relu", "prelu", "relu6", "elu", "gelu", "gelu_tanh", "silu", "swish", "hard_swish", "mish",
@@ -150,8 +156,9 @@ def initialiser(
             raise SpecError(f"initialiser: the name '{own}' has a meaning already; choose another one")
     values = checked_values(hyperparameters, {}, {}, "initialiser")
     scale = read_formula(name, {**SYMBOLS, **real_symbols(hyperparameters)}, "initialiser")
-    closure(scale)  # raises where the expression holds something that cannot be computed
-    return Initialiser("formula", Distribution(distribution), scale, values)
+    made = Initialiser("formula", Distribution(distribution), scale, values)
+    closure(made.bound)  # raises where the expression holds something that cannot be computed
+    return made
 
 
 def default_for(activation: str) -> Initialiser:

@@ -19,6 +19,7 @@ from .formula import Names, checked_name, parse_expression, split_equations
 from .functions import MaxOver, unit_max, unit_sum
 from .initialisers import initialiser
 from .language import SAMPLE, SAMPLE_INDEX, Equation, Index, Kind, Role, Tensor, element, extent, index
+from .limits import LARGEST_EXTENT, LARGEST_INTEGER
 from .normalise import free_indices, index_names
 
 __all__ = ["Activate", "Activation", "Dense", "Dropout", "Equations", "Layer", "Piece", "Site"]
@@ -300,6 +301,9 @@ class Equations:
         }
         if "x" in own or "x" in indices:
             raise SpecError(f"{place}: 'x' is what comes in; give another name")
+        for name in (*own, *self.constants):
+            if name in indices:
+                raise SpecError(f"{place}: '{name}' is an index; give the parameter or constant another name")
         tensors: dict[str, Tensor] = {"x": site.incoming, **own}
         constants = {k: sp.Rational(str(v)) for k, v in self.constants.items()}
         for name in own:
@@ -396,6 +400,7 @@ def incoming_indices(x: Tensor, letters: str) -> tuple[Index, ...]:
 
 
 def checked_size(size: object, what: str, place: str) -> int:
-    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 10**9:
-        raise SpecError(f"{place}: {what} = {size!r}; give a whole number of at least 1")
+    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_EXTENT:
+        value = repr(size) if not isinstance(size, int) or abs(size) <= LARGEST_INTEGER else "a very large number"
+        raise SpecError(f"{place}: {what} = {value}; give a whole number of at least 1 and at most {LARGEST_EXTENT}")
     return size

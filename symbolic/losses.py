@@ -10,19 +10,23 @@ so a weight of 2 is the same as having the sample twice. Integer targets stand f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import sympy as sp
 
 from .activations import in_own_symbols
+from .bounds import with_numbers
 from .errors import SpecError, nearest
 from .formula import checked_name, checked_title, parse_formula
+from .table import Table
 
 Y: Final = sp.Symbol("y", real=True)
 Y_HAT: Final = sp.Symbol("y_hat", real=True)
+MOST_HEADS: Final = 16  # outputs a target
 LOG_VARIANCE: Final = sp.Symbol("log_variance", real=True)
 
 
@@ -70,6 +74,7 @@ class Loss:
                 object.__setattr__(self, name, getattr(row, name))
         if self.over not in ("mean", "sum"):
             raise SpecError(f"{place}: over = {self.over!r}; it is 'mean' or 'sum'")
+        self._check_heads(place)
         symbols = {"y": Y, **{h: sp.Symbol(h, real=True) for h in self.heads}}
         for name, value in hyperparameters.items():
             checked_name(name, place)
@@ -83,16 +88,24 @@ class Loss:
             formula = parse_formula(formula, symbols, place)
         object.__setattr__(self, "formula", in_own_symbols(formula, symbols, place))
         object.__setattr__(self, "hyperparameters", MappingProxyType(hyperparameters))
+        _ = self.expr  # raises where the numbers do not fit the formula
+
+    def _check_heads(self, place: str) -> None:
+        for head in self.heads:
+            if checked_name(head, place) == "y" or self.heads.count(head) > 1:
+                raise SpecError(f"{place}: the head '{head}' has a meaning already; give each output a name of its own")
+        if not 0 < len(self.heads) <= MOST_HEADS:
+            raise SpecError(f"{place}: there are {len(self.heads)} heads; give 1 to {MOST_HEADS}")
 
     def __hash__(self) -> int:
         return hash((self.name, self.formula, tuple(self.hyperparameters.items()), self.over))
 
-    @property
+    @cached_property
     def expr(self) -> sp.Expr:
         """The formula with the values of the hyperparameters in it."""
         assert isinstance(self.formula, sp.Expr)
         values = {sp.Symbol(k, real=True): sp.Rational(str(v)) for k, v in self.hyperparameters.items()}
-        return self.formula.xreplace(values)
+        return with_numbers(self.formula, values, f"loss '{self.name}'")
 
 
 def loss(given: str | sp.Expr | Loss) -> Loss:
@@ -109,12 +122,11 @@ def loss(given: str | sp.Expr | Loss) -> Loss:
 
 
 def _row(name: str, formula: str, source: str = "", hyperparameters: Mapping[str, float] | None = None,
-         **fields: object) -> tuple[str, Loss]:  # fmt: skip
-    return name, Loss(name, formula, hyperparameters or {}, source=source, **fields)  # type: ignore[arg-type]
+         **fields: Any) -> tuple[str, Callable[[], Loss]]:  # fmt: skip
+    return name, lambda: Loss(name, formula, hyperparameters or {}, source=source, **fields)
 
 
-LOSSES: Final[dict[str, Loss]] = {}
-LOSSES.update([
+LOSSES: Final = Table([
     _row("squared_error",  "(y - y_hat)**2"),
     _row("absolute_error", "abs(y - y_hat)"),
     _row("huber",          "where(abs(y - y_hat) <= delta, (y - y_hat)**2/2, delta*(abs(y - y_hat) - delta/2))",

@@ -16,6 +16,7 @@ from .language import SAMPLE_INDEX, SAMPLES, Equation, Index, Kind, Program, Rol
 from .layers import Activate, Dropout, Layer, Piece, Site, checked_size
 from .losses import Loss
 from .losses import loss as as_loss
+from .memory import check_size
 from .penalties import Penalty, W
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Model:
         for field, value in values:
             object.__setattr__(self, field, value)
         _check_output(self)
-        self.program()
+        check_size(self.program())
 
     def program(self, variant: Variant | None = None) -> Program:
         """The equations of the model and its loss, checked; see `expand`."""

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import sympy as sp
 
+from .bounds import with_numbers
 from .closure import closure, value_of
 from .errors import SpecError, nearest
 from .formula import checked_name
@@ -30,16 +31,17 @@ from .rows import (
     FRACTION,
     NONNEGATIVE,
     POSITIVE,
+    Constructor,
     FrozenMapping,
     Range,
     checked_number,
     checked_values,
-    constructor,
     equals_signs,
     exact,
     read_formula,
     real_symbols,
 )
+from .table import Table
 from .text import expression_text
 
 Formula = Any  # text, a number, or a SymPy expression, which has no type
@@ -105,11 +107,15 @@ class Optimiser:
 
 def _with_numbers(rule: Optimiser) -> Optimiser:
     values = {sp.Symbol(k, real=True): exact(v) for k, v in rule.hyperparameters.items() if k != "lr"}
+
+    def bound(lines: Updates) -> Updates:
+        return tuple((name, with_numbers(e, values, f"optimiser '{rule.name}': {name}")) for name, e in lines)
+
     return replace(
         rule,
         hyperparameters=FrozenMapping({"lr": rule.hyperparameters["lr"]}),
-        updates=tuple((name, expr.xreplace(values)) for name, expr in rule.updates),
-        scalar_updates=tuple((name, expr.xreplace(values)) for name, expr in rule.scalar_updates),
+        updates=bound(rule.updates),
+        scalar_updates=bound(rule.scalar_updates),
     )
 
 
@@ -264,13 +270,13 @@ def _row(
     scalar_updates: str = "",
     states: str = "",
     scalars: Mapping[str, float] | None = None,
-) -> tuple[str, Optimiser]:
+) -> tuple[str, Callable[[], Optimiser]]:
     """A row of the table: formulas as lines `name = formula`, states by name (they begin at 0)."""
     lines, scalar_lines = (
         dict(line.split(" = ", 1) for line in text.splitlines()) for text in (updates, scalar_updates)
     )
     first = dict.fromkeys(states.split(), 0.0)
-    return name, custom_optimiser(name, lines, first, scalars, scalar_lines, hyperparameters, source)
+    return name, lambda: custom_optimiser(name, lines, first, scalars, scalar_lines, hyperparameters, source)
 
 
 def _lines(*lines: str) -> str:
@@ -295,7 +301,7 @@ CORRECTED: Final = _lines(
 )
 BETAS: Final = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 
-OPTIMISERS: Final[Mapping[str, Optimiser]] = FrozenMapping(dict([
+OPTIMISERS: Final = Table([
     _row(
         "sgd",
         {"lr": 1e-2, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
@@ -423,7 +429,7 @@ OPTIMISERS: Final[Mapping[str, Optimiser]] = FrozenMapping(dict([
         "Chen et al. 2023, algorithm 2",
         states="m",
     ),
-]))  # fmt: skip
+])  # fmt: skip
 
 
 def optimiser(name: str, **hyperparameters: float) -> Optimiser:
@@ -478,12 +484,21 @@ def step(
     return values["w"], {name: values[name] for name in first_state(rule)}
 
 
-def _constructor(called: str, name: str) -> Callable[..., Optimiser]:
-    row = OPTIMISERS[name]
+def _constructor(called: str, name: str) -> Constructor[Optimiser]:
+    def build(**hyperparameters: Any) -> Optimiser:
+        return optimiser(name, **hyperparameters)
+
+    def defaults() -> Mapping[str, float]:
+        return OPTIMISERS[name].hyperparameters
+
+    return Constructor(called, __name__, build, defaults, lambda: _documentation(called, OPTIMISERS[name]))
+
+
+def _documentation(called: str, row: Optimiser) -> str:
     equations = "\n".join(f"        {line}" for line in row.equations())
     width = max(len(h) for h in row.hyperparameters) + 2
     ranges = "\n".join(f"    {h:<{width}}{RANGES[h].words}, default {v:g}" for h, v in row.hyperparameters.items())
-    doc = f"""The optimiser `{name}`.
+    return f"""The optimiser `{row.name}`.
 
 {equations}
 
@@ -498,11 +513,6 @@ def _constructor(called: str, name: str) -> Callable[..., Optimiser]:
 
     Source: {row.source}.
     """
-
-    def build(**hyperparameters: Any) -> Optimiser:
-        return optimiser(name, **hyperparameters)
-
-    return constructor(called, __name__, build, row.hyperparameters, doc)
 
 
 SGD: Final = _constructor("SGD", "sgd")

@@ -6,16 +6,19 @@ The sum runs over all elements of the chosen parameters. l2 has the factor 1/2, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 
 import sympy as sp
 
 from .activations import in_own_symbols
+from .bounds import with_numbers
 from .errors import SpecError, nearest
 from .formula import checked_name, parse_formula
+from .table import Table
 
 W: Final = sp.Symbol("w", real=True)
 
@@ -61,26 +64,29 @@ class Penalty:
             formula = parse_formula(formula, symbols, place)
         object.__setattr__(self, "formula", in_own_symbols(formula, symbols, place))
         object.__setattr__(self, "hyperparameters", MappingProxyType(hyperparameters))
+        _ = self.expr  # raises where the numbers do not fit the formula
         object.__setattr__(self, "on", self.on if isinstance(self.on, str) else tuple(self.on))
 
     def __hash__(self) -> int:
         return hash((self.name, self.formula, tuple(self.hyperparameters.items()), self.on))
 
-    @property
+    @cached_property
     def expr(self) -> sp.Expr:
         """The formula with the values of the hyperparameters in it."""
         assert isinstance(self.formula, sp.Expr)
         values = {sp.Symbol(k, real=True): sp.Rational(str(v)) for k, v in self.hyperparameters.items()}
-        return self.formula.xreplace(values)
+        return with_numbers(self.formula, values, f"penalty '{self.name}'")
 
 
-PENALTIES: Final[dict[str, Penalty]] = {}
-PENALTIES.update({
-    "l1":          Penalty("l1", "strength*abs(w)", {"strength": 1e-4}),
-    "l2":          Penalty("l2", "strength*w**2/2", {"strength": 1e-4}),
-    "elastic_net": Penalty("elastic_net", "strength*(ratio*abs(w) + (1 - ratio)*w**2/2)",
-                           {"strength": 1e-4, "ratio": 0.5}),
-})  # fmt: skip
+def _row(name: str, formula: str, **hyperparameters: float) -> tuple[str, Callable[[], Penalty]]:
+    return name, lambda: Penalty(name, formula, hyperparameters)
+
+
+PENALTIES: Final = Table([
+    _row("l1",          "strength*abs(w)", strength=1e-4),
+    _row("l2",          "strength*w**2/2", strength=1e-4),
+    _row("elastic_net", "strength*(ratio*abs(w) + (1 - ratio)*w**2/2)", strength=1e-4, ratio=0.5),
+])  # fmt: skip
 
 
 def L1(strength: float = 1e-4, on: str | tuple[str, ...] = "weights") -> Penalty:

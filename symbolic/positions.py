@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 import sympy as sp
 
+from .bounds import expanded
 from .errors import SpecError
 from .functions import CONTRACTIONS, ArgMaxOver
 from .language import SAMPLES, Equation, Kind, Program, Tensor, is_index, name_of, where_of
@@ -59,7 +60,7 @@ def _reads(
 
 
 def _number(extent: sp.Expr, program: Program) -> sp.Expr:
-    return sp.expand(extent.xreplace({k: sp.Integer(v) for k, v in program.sizes.items()}))
+    return expanded(extent.xreplace({k: sp.Integer(v) for k, v in program.sizes.items()}))
 
 
 def _inside(
@@ -70,12 +71,12 @@ def _inside(
         return True
     numbers = {k: sp.Integer(v) for k, v in program.sizes.items()}
     ranges = {symbol: _number(e, program) for symbol, e in bound.items()}
-    p, size = sp.expand(position.xreplace(numbers)), _number(extent, program)
+    p, size = expanded(position.xreplace(numbers)), _number(extent, program)
     limits = _interval(p, ranges, program)
     known = [c.xreplace(numbers) for c in conditions]
     below = (limits is not None and limits[0].is_nonnegative is True) or _implied(p, known)
-    above = (limits is not None and sp.expand(size - 1 - limits[1]).is_nonnegative is True) or _implied(
-        sp.expand(size - 1 - p), known
+    above = (limits is not None and expanded(size - 1 - limits[1]).is_nonnegative is True) or _implied(
+        expanded(size - 1 - p), known
     )
     if below and above:
         return True
@@ -121,7 +122,7 @@ def _interval(p: sp.Expr, ranges: Mapping[sp.Symbol, sp.Expr], program: Program)
             smallest, largest = found
         ends = (factor * smallest, factor * largest)
         low, high = low + ends[factor.is_negative is True], high + ends[factor.is_negative is not True]
-    return sp.expand(low), sp.expand(high)
+    return expanded(low), expanded(high)
 
 
 def _found_range(read: sp.Expr, program: Program) -> Range | None:
@@ -146,7 +147,7 @@ def _implied(quantity: sp.Expr, conditions: list[sp.Basic]) -> bool:
                 "<=": condition.rhs - condition.lhs,
                 "<": condition.rhs - condition.lhs - 1,
             }.get(condition.rel_op)
-            if f is not None and sp.expand(quantity - f).is_nonnegative:
+            if f is not None and expanded(quantity - f).is_nonnegative:
                 return True
     return False
 

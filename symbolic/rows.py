@@ -73,8 +73,10 @@ def checked_number(value: object, within: Range, place: str) -> float:
     """The value as a float (a flag stays a bool), or `SpecError`."""
     if within is FLAG and value in (0, 1):
         return bool(value)
-    is_number = not isinstance(value, bool) and isinstance(value, Real)
-    number = float(value) if is_number else math.nan  # type: ignore[arg-type]
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    except OverflowError:  # an integer too large for a double
+        number = math.nan
     if not math.isfinite(number) or not within.holds(number):
         raise SpecError(f"{place}: {value!r} is not {within.words}")
     return number
@@ -130,24 +132,51 @@ def equals_signs(values: Mapping[str, float]) -> str:
     return ", ".join(f"{k}={v}" if isinstance(v, bool) else f"{k}={v:.15g}" for k, v in values.items())
 
 
-def constructor(
-    called: str, module: str, build: Callable[..., R], defaults: Mapping[str, Any], doc: str
-) -> Callable[..., R]:
-    """A function of this name, with these parameters and this docstring, that calls `build`."""
-    names = tuple(defaults)
+class Constructor(Generic[R]):
+    """A function of this name that calls `build`; its signature and docstring come from a row when they are asked for.
 
-    def make(*values: Any, **named: Any) -> R:
+    called     its name
+    build      called with the values by name
+    defaults   gives name -> value, in the order of the parameters
+    doc        gives the docstring
+    """
+
+    def __init__(
+        self,
+        called: str,
+        module: str,
+        build: Callable[..., R],
+        defaults: Callable[[], Mapping[str, Any]],
+        doc: Callable[[], str],
+    ) -> None:
+        self.__name__ = self.__qualname__ = called
+        self.__module__ = module
+        self._build, self._defaults, self._doc = build, defaults, doc
+
+    def __call__(self, *values: Any, **named: Any) -> R:
+        if not values:
+            return self._build(**named)
+        names = tuple(self._defaults())
         if len(values) > len(names):
             known = ", ".join(names)
-            raise SpecError(f"{called}: {len(values)} values are given; at most {len(names)}: {known}")
+            raise SpecError(f"{self.__name__}: {len(values)} values are given; at most {len(names)}: {known}")
         for name in names[: len(values)]:
             if name in named:
-                raise SpecError(f"{called}: {name} is given twice, by place and by name")
-        return build(**dict(zip(names, values, strict=False)), **named)
+                raise SpecError(f"{self.__name__}: {name} is given twice, by place and by name")
+        return self._build(**dict(zip(names, values, strict=False)), **named)
 
-    parameters = [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD, default=v) for n, v in defaults.items()]
-    make.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    make.__name__ = make.__qualname__ = called
-    make.__module__ = module
-    make.__doc__ = doc
-    return make
+    @property
+    def __signature__(self) -> Signature:
+        return Signature(
+            [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD, default=v) for n, v in self._defaults().items()]
+        )
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return self._doc()
+
+    def __repr__(self) -> str:
+        return f"<constructor {self.__name__}>"
+
+    def __reduce__(self) -> str:
+        return self.__name__

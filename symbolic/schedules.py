@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import sympy as sp
 
+from .bounds import with_numbers
 from .closure import closure, value_of
 from .errors import SpecError, nearest
 from .formula import checked_name
@@ -31,16 +32,17 @@ from .rows import (
     POSITIVE,
     SHARE,
     WHOLE,
+    Constructor,
     FrozenMapping,
     Range,
     checked_number,
     checked_values,
-    constructor,
     equals_signs,
     exact,
     read_formula,
     real_symbols,
 )
+from .table import Table
 from .text import expression_text
 
 SYMBOLS: Final = real_symbols(("lr", "t", "T", "e", "E"))
@@ -73,7 +75,8 @@ class Schedule:
     @cached_property
     def bound(self) -> sp.Expr:
         """The formula with numbers for the hyperparameters, in lr, t, T, e, E; without the warm-up."""
-        return self.formula.xreplace({sp.Symbol(k, real=True): exact(v) for k, v in self.hyperparameters.items()})
+        values = {sp.Symbol(k, real=True): exact(v) for k, v in self.hyperparameters.items()}
+        return with_numbers(self.formula, values, f"schedule '{self.name}'")
 
     def rate(self, lr: float, t: int, T: int = 1, e: int = 0, E: int = 1) -> float:
         """The learning rate of step t (from 0, of T) in epoch e (from 0, of E), for the base rate lr.
@@ -110,10 +113,13 @@ def ramp(t: int, warm_up: int) -> float:
     return min((t + 1) / (warm_up + 1), 1.0)
 
 
-def _row(name: str, formula: str, source: str, /, **hyperparameters: float) -> tuple[str, Schedule]:
-    symbols = {**SYMBOLS, **real_symbols(hyperparameters)}
-    expr = read_formula(formula, symbols, f"schedule '{name}'")
-    return name, Schedule(name, expr, FrozenMapping(hyperparameters), 0, source)
+def _row(name: str, formula: str, source: str, /, **hyperparameters: float) -> tuple[str, Callable[[], Schedule]]:
+    def made() -> Schedule:
+        symbols = {**SYMBOLS, **real_symbols(hyperparameters)}
+        expr = read_formula(formula, symbols, f"schedule '{name}'")
+        return Schedule(name, expr, FrozenMapping(hyperparameters), 0, source)
+
+    return name, made
 
 
 RANGES: Final[Mapping[str, Range]] = {
@@ -131,7 +137,7 @@ RANGES: Final[Mapping[str, Range]] = {
 RISE: Final = "(1 - cos(pi*t/(pct_start*T - 1)))/2"
 FALL: Final = "(1 + cos(pi*(min(t, T - 1) - pct_start*T + 1)/(T - pct_start*T)))/2"
 
-SCHEDULES: Final[Mapping[str, Schedule]] = FrozenMapping(dict([
+SCHEDULES: Final = Table([
     _row("constant", "lr", ""),
     _row("step", "lr*gamma**floor(e/step_size)", "torch StepLR", step_size=10.0, gamma=0.1),
     _row("exponential", "lr*gamma**e", "torch ExponentialLR", gamma=0.95),
@@ -163,7 +169,7 @@ SCHEDULES: Final[Mapping[str, Schedule]] = FrozenMapping(dict([
         decay_rate=1.0,
         decay_steps=1000.0,
     ),
-]))  # fmt: skip
+])  # fmt: skip
 
 
 def schedule(name: str | sp.Expr | Schedule, warm_up: int = 0, **hyperparameters: float) -> Schedule:
@@ -276,10 +282,19 @@ class ReduceOnPlateau:
         return max(lr * self.scale, min(lr, self.floor)) * ramp(t, self.warm_up)
 
 
-def _constructor(called: str, name: str) -> Callable[..., Schedule]:
-    row = SCHEDULES[name]
+def _constructor(called: str, name: str) -> Constructor[Schedule]:
+    def build(**given: Any) -> Schedule:
+        return schedule(name, **given)
+
+    def defaults() -> dict[str, float]:
+        return {**SCHEDULES[name].hyperparameters, "warm_up": 0}
+
+    return Constructor(called, __name__, build, defaults, lambda: _documentation(called, SCHEDULES[name]))
+
+
+def _documentation(called: str, row: Schedule) -> str:
     listed = "".join(f"    {h:<18}{RANGES.get(h, ANY).words}, default {v:g}\n" for h, v in row.hyperparameters.items())
-    doc = f"""The schedule `{name}`.
+    return f"""The schedule `{row.name}`.
 
         rate = {expression_text(row.formula)}
 
@@ -294,11 +309,6 @@ def _constructor(called: str, name: str) -> Callable[..., Schedule]:
 
     Source: {row.source or "common practice"}.
     """
-
-    def build(**given: Any) -> Schedule:
-        return schedule(name, **given)
-
-    return constructor(called, __name__, build, {**row.hyperparameters, "warm_up": 0}, doc)
 
 
 Constant: Final = _constructor("Constant", "constant")

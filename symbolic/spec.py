@@ -28,6 +28,7 @@ from .losses import LOSSES, Loss, loss
 from .model import Model
 from .penalties import PENALTIES, Penalty
 from .section import REQUIRED, Section, as_number, as_whole, at, shown
+from .vetting import vetted
 from .written import written
 
 SECTIONS: Final = ("model", "layer", "training", "data", "run")
@@ -45,6 +46,7 @@ def model_from_dict(given: Mapping[str, Any], place: str = "spec") -> Model:
     chainrule.symbolic.errors.SpecError: net.toml: layer 1: the key 'unit' is not known. Known: activation, bias, initialiser, type, units. Did you mean 'units'?
     """  # noqa: E501  an expected message stands on one line
     spec = Section(given, place).only(*SECTIONS)
+    vetted(given, place)
     head = spec.section("model").only("inputs", "loss", "penalties", "tokens", "name")
     inputs, layers, loss, penalties = _inputs(head), _layers(spec), _loss(head), _penalties(head)
     tokens, name = head.whole("tokens", None), head.text("name", "model")

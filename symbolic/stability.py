@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import sympy as sp
 
+from .bounds import expanded_if_short
 from .functions import CONTRACTIONS, MaxOver, expm1, log1p, sigmoid, softplus
 from .language import Equation, Program, elements, name_of, where_of
 from .normalise import unique
@@ -139,7 +140,7 @@ def _logistic_product(node: sp.Mul) -> sp.Expr:
         if isinstance(base, sigmoid) and power.is_integer and power.is_positive:
             u = -base.args[0]
             for other, exponential in enumerate(factors):
-                if isinstance(exponential, sp.exp) and sp.expand(exponential.args[0] - u) == 0:
+                if isinstance(exponential, sp.exp) and expanded_if_short(exponential.args[0] - u) == 0:
                     rest = [f for k, f in enumerate(factors) if k not in (at, other)]
                     return sp.Mul(sigmoid(u), base ** (power - 1), *rest)
         if isinstance(base, sp.cosh) and power == -1 and sp.sinh(base.args[0]) in factors:
@@ -249,7 +250,7 @@ def _opened(node: sp.Basic, defined: dict[str, Equation]) -> sp.Basic:
 
 def _log_of(value: sp.Expr) -> sp.Expr | None:
     """log of a product of exponentials, sigmoids, numbers and powers of elements, term by term."""
-    complement = sp.expand(1 - value)
+    complement = expanded_if_short(1 - value)
     if isinstance(complement, sigmoid):
         return -softplus(complement.args[0])
     terms = []
@@ -287,7 +288,7 @@ def _sum_of_exponentials(equation: Equation) -> tuple[sp.Expr, sp.Sum] | None:
     total = equation.contraction
     if not isinstance(total, sp.Sum) or len(total.limits) != 1 or not isinstance(total.function, sp.exp):
         return None
-    factor = sp.cancel(equation.expr / total) if isinstance(equation.expr, sp.Mul) else sp.Integer(1)
+    factor = sp.Mul(*(f for f in sp.Mul.make_args(equation.expr) if f != total))
     if equation.expr != factor * total or elements(factor) or not elements(total.function):
         return None
     return factor, total
@@ -360,5 +361,5 @@ def _ratio(node: sp.Basic, shift: sp.Expr, lone: sp.Symbol) -> sp.Basic:
     powers = [f for f in factors if isinstance(f, sp.exp)]
     others = [f for f in factors if f.as_base_exp()[0] != lone and not isinstance(f, sp.exp)]
     if power.is_integer and power.is_negative and len(powers) == 1:
-        return sp.Mul(sp.exp(sp.expand(powers[0].args[0] + power * shift)), *others)
+        return sp.Mul(sp.exp(expanded_if_short(powers[0].args[0] + power * shift)), *others)
     return node

@@ -12,10 +12,12 @@ from dataclasses import replace
 
 import sympy as sp
 
+from .bounds import terms_of
 from .check import index_of
 from .derive import Derived
 from .functions import CONTRACTIONS, expm1, log1p, sigmoid, softplus
 from .language import Equation, Index, Kind, elements, name_of, where_of
+from .limits import MOST_TERMS
 from .normalise import free_indices, unique
 from .stability import stable_values
 
@@ -98,9 +100,10 @@ def logistic_complements(derived: Derived) -> Derived:
         logistics = equation.expr.atoms(sigmoid)
         mirrored = {s: 1 - sigmoid(-s.args[0]) for s in logistics if sigmoid(-s.args[0]) in logistics
                     and s.args[0].could_extract_minus_sign()}  # fmt: skip
-        if not mirrored:
+        other = equation.expr.xreplace(mirrored)
+        if not mirrored or terms_of(other) > MOST_TERMS:
             return equation
-        expr = factored(sp.expand(equation.expr.xreplace(mirrored)))
+        expr = factored(sp.expand(other))
         linear = all(sp.degree(expr, s) <= 1 for s in expr.atoms(sigmoid)) if not expr.has(sp.Piecewise) else False
         return replace(equation, expr=expr) if linear and expr.count_ops() < equation.expr.count_ops() else equation
 

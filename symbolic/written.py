@@ -6,12 +6,12 @@ import sympy as sp
 from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
+from .choices import clip
 from .errors import SpecError
-from .formula import clip
 from .functions import unit_max, unit_sum
+from .limits import LARGEST_LITERAL
 from .text import decimal
 
-LARGEST_LITERAL = 10**18  # as in formula.py
 RENAMED = {sp.Abs: "abs", sp.ceiling: "ceil", unit_sum: "sum", unit_max: "max"}
 
 

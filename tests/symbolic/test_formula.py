@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 
 from chainrule.symbolic.errors import SpecError
 from chainrule.symbolic.formula import (
-    DEEPEST_FORMULA,
     FUNCTIONS,
-    LONGEST_FORMULA,
     Names,
     checked_name,
     parse_expression,
@@ -24,6 +22,7 @@ from chainrule.symbolic.formula import (
 from chainrule.symbolic.functions import ArgMaxOver, MaxOver, unit_max, unit_sum
 from chainrule.symbolic.interpret import evaluate
 from chainrule.symbolic.language import Kind, Tensor, index
+from chainrule.symbolic.limits import DEEPEST_FORMULA, LONGEST_FORMULA
 
 Z, U = sp.Symbol("z", real=True), sp.Symbol("u", real=True)
 SYMBOLS = {"z": Z, "u": U}
