@@ -44,7 +44,9 @@ def read_file(path: Path) -> dict[str, Any]:
     return given
 
 
-def _read_json(text: str) -> Any:
+def read_json(text: str) -> Any:
+    """JSON as the standard has it: no NaN, no key twice."""
+
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not a number in JSON")
 
@@ -59,7 +61,7 @@ def _read_json(text: str) -> Any:
     return json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
 
 
-READERS: Final[Mapping[str, Callable[[str], Any]]] = {".toml": tomllib.loads, ".json": _read_json}
+READERS: Final[Mapping[str, Callable[[str], Any]]] = {".toml": tomllib.loads, ".json": read_json}
 
 
 def overridden(given: dict[str, Any], text: str) -> dict[str, Any]:
