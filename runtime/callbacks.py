@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..symbolic.errors import SpecError, nearest
+from ..symbolic.errors import DataError, SpecError, nearest
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -54,7 +54,11 @@ def give_back(callbacks: Iterable[Callback], kept: Iterable[Kept]) -> None:
     for callback, (name, numbers, arrays) in zip(callbacks, kept, strict=False):
         set_state = getattr(callback, "set_state", None)
         if callable(set_state) and name == name_of(callback) and (numbers or arrays):
-            set_state(numbers, arrays)
+            try:
+                set_state(numbers, arrays)
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                problem = f"{type(error).__name__}: {error}"
+                raise DataError(f"callback {name}: what it kept cannot be read ({problem})") from None
 
 
 @dataclass

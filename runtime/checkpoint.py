@@ -233,7 +233,7 @@ def _weights(trainer: Trainer, given: dict[str, Array]) -> dict[str, Array]:
     wrong = not_finite(given)
     if wrong:
         raise DataError(f"parameter {wrong} is not finite")
-    return given
+    return {name: given[name] for name in trainer.kernels.parameters}  # in the model's order: L-BFGS sums in it
 
 
 def _restore_state(trainer: Trainer, state: dict[str, Array]) -> None:

@@ -21,6 +21,7 @@ from ..symbolic.errors import DataError, SpecError, nearest
 from .position import Plan, Position
 
 Array = NDArray[Any]
+NOT_FINITE: Final = "the loss is not finite"
 POLICIES: Final = ("stop", "raise", "roll_back")
 SHARE: Final = 0.01  # of the time, which the copies of the state may take
 GROWN: Final = 1e3  # weights beyond it are the result of steps that are too large
@@ -139,9 +140,10 @@ class Trouble:
     rate: float
     losses: Array
 
-    @property
-    def what(self) -> str:
-        return f"epoch {self.epoch + 1}, step {self.step + 1} of {self.steps}: {self.tensor}; {self.cause}"
+    def __str__(self) -> str:
+        what = NOT_FINITE if not math.isfinite(self.loss) else "a weight or a state of the optimiser is not finite"
+        where = f"epoch {self.epoch + 1}, step {self.step + 1} of {self.steps}"
+        return f"{what}: {where}: {self.tensor}; {self.cause}"
 
 
 class Guard:
@@ -192,7 +194,7 @@ class Guard:
         started = time.perf_counter()
         due = started - self.kept_at > self.cost / SHARE
         if due or at.step == plan.steps:
-            states = self.training.states if due else {}
+            states = self.training.states if due or at.epoch + 1 == at.planned else {}
             if not_finite(self.training.parameters) or not_finite(states):
                 return self._find(self._taken(at), by_loss=False)
         if due:

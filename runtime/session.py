@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 Array = NDArray[Any]
-NOT_FINITE: Final = "the loss is not finite"
 _GATE: Final = threading.Lock()  # for the moment in which a `fit` takes its trainer
 
 
@@ -36,6 +35,7 @@ class Session:
     given    the data as the kernels take them
     guard    watches whether all is finite
     failed   whether something was not
+    again    whether the `fit` before failed, and this one is to get over it
     ended    whether the callbacks were told that it is over
     """
 
@@ -48,6 +48,7 @@ class Session:
     given: dict[str, Array] = field(default_factory=dict)
     guard: Guard | None = None
     failed: bool = False
+    again: bool = False
     ended: bool = False
     signals: Signals | None = None
     held: ExitStack = field(default_factory=ExitStack)
@@ -78,6 +79,7 @@ class Session:
     def _begin(self) -> None:
         """Take up the position, and give callbacks back what they kept where a training goes on."""
         trainer, at = self.trainer, self.trainer._position
+        self.again = len(trainer.history) > at.epoch
         del trainer.history.epochs[at.epoch :]  # of an epoch that failed
         trainer.history.stopped = ""
         if not at.unfinished:
@@ -132,7 +134,7 @@ class Session:
             trainer._safe = trainer._epoch_start = None
             return
         training, best = trainer._training, trainer.best_parameters
-        if trainer._safe is None and trainer._position.step and best is not None:
+        if trainer._safe is None and self.again and best is not None:
             training = support.Training(trainer.kernels.machine(trainer._variant), best, 1)
         trainer._safe = trainer._safe or State.of(training)
 
@@ -145,7 +147,7 @@ class Session:
         """The state is the one before the step that failed; whether to go on, from an earlier one."""
         trainer, at, policy = self.trainer, self.trainer._position, self.trainer.divergence
         self.go_to(trouble.epoch, trouble.losses)
-        message = f"{NOT_FINITE}: {trouble.what}"
+        message = str(trouble)
         if trainer._safe is not None and at.rolled_back < policy.attempts:
             trainer._safe.put(trainer._training)
             trainer._epoch_start = None
@@ -184,7 +186,9 @@ class Session:
         """The training has ended by itself."""
         trainer, at = self.trainer, self.trainer._position
         trainer._pending = kept_by(self.called)
-        if not self.failed:
+        if self.failed:
+            self.hash_of_data()
+        else:
             at.planned, trainer._pending, trainer._start = at.epoch, [], None
         self._end()
         self.keeper.write()

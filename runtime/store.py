@@ -120,6 +120,11 @@ def manifest_of(files: Mapping[str, bytes], run: str, made: Mapping[str, str]) -
     """The manifest: what each file must be, and in the end what the manifest itself must be."""
     listed = {name: {"bytes": len(content), "sha256": sha256(content)} for name, content in files.items()}
     body = {"format": FORMAT, "run": run, "made": dict(made), "files": listed}
+    return signed(body)
+
+
+def signed(body: Mapping[str, Any]) -> bytes:
+    """A manifest with its own hash at the end."""
     return f"{json.dumps({**body, 'sha256': sha256(_canonical(body))}, indent=1)}\n".encode()
 
 
@@ -290,13 +295,13 @@ def _manifest(path: Path) -> dict[str, Any]:
     try:
         if not file.is_file() or file.stat().st_size > LARGEST_MANIFEST:
             raise DamageError(f"{MANIFEST} is missing or too long")
-        made = json.loads(file.read_text("utf-8"))
-        body = {key: value for key, value in made.items() if key != "sha256"}
-        if made["sha256"] != sha256(_canonical(body)):
+        content = file.read_bytes()
+        body = {key: value for key, value in json.loads(content).items() if key != "sha256"}
+        if signed(body) != content:
             raise DamageError(f"{MANIFEST} is not what was written")
     except OSError as error:
         raise DamageError(f"{MANIFEST} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise DamageError(f"{MANIFEST} is not what was written") from None
     if not _well_formed(body):
         raise DamageError(f"{MANIFEST} is none of format {FORMAT}")

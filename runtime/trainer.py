@@ -28,7 +28,7 @@ from .arguments import (
     same_for_all_steps,
 )
 from .callbacks import Callback, Kept, called_after_epochs, kept_by, name_of
-from .divergence import Divergence, Guard, State, Trouble, as_divergence, not_finite
+from .divergence import NOT_FINITE, Divergence, Guard, State, Trouble, as_divergence, not_finite
 from .history import History
 from .keeping import Checkpoint, Keeper, as_checkpoint
 from .kernels import Kernels, as_data_errors
@@ -37,7 +37,7 @@ from .metrics import Metric
 from .position import Plan, Position
 from .progress import Progress
 from .samples import Samples, divided, inputs, samples, share_or_arrays
-from .session import NOT_FINITE, Session
+from .session import Session
 from .spec import Spec
 from .store import KEPT, new_run
 from .threads import ThreadChoice, threads_at_most
