@@ -134,7 +134,7 @@ def train(spec: Path, overrides: tuple[str, ...], run: Path | None, again: bool,
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
-    help="How many more; by default what is left to do, or as many as the spec says.",
+    help="How many more; by default those that are still to do.",
 )
 def resume(run: Path, overrides: tuple[str, ...], epochs: int | None, quiet: bool) -> None:
     """Go on with the training of RUN."""

@@ -90,17 +90,23 @@ def train(path: Path, overrides: Overrides, run: Path | None, again: bool, quiet
 
 
 def resume(run: Path, overrides: Overrides, epochs: int | None, quiet: bool) -> None:
-    """Go on with a run, on the same parts of its data: to its planned end, or for some more epochs."""
+    """Go on with a run, on the same parts of its data: to its planned end, or for some more epochs.
+
+    Where all is done and no more is asked for, nothing is: `resume` may follow any end of `train`, and be repeated.
+    """
     with said_in_lines():
         spec, saved = open_run(run, overrides)
     parts = prepared(spec)
     trainer = restored(saved)
     print(described(parts))
     note_of_versions(saved)
-    planned = 0 if "training.epochs" in map(key_of, overrides) else trainer.unfinished
-    if planned and not epochs:
-        print(f"{planned} of its epochs are still to do")
-    fit(trainer, spec, parts, run, epochs or planned or spec.training.epochs, quiet)
+    wanted = epochs or (spec.training.epochs if "training.epochs" in map(key_of, overrides) else 0)
+    if wanted or trainer.unfinished:
+        print(f"epochs to do: {wanted or trainer.unfinished}")
+        fit(trainer, spec, parts, run, wanted or trainer.unfinished, quiet)
+    else:
+        print("all its epochs are done; --epochs asks for more")
+        print("\n".join(final_scores(trainer, parts)))
 
 
 def key_of(override: str) -> str:

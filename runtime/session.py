@@ -204,8 +204,8 @@ class Session:
         saved = self.keeper.last_words()
         if stopped:
             best = ", trainer.best_parameters those of the best epoch" if trainer.best_parameters is not None else ""
-            epoch = trainer._position.epoch + 1
-            where = f"stopped in epoch {epoch}; trainer.parameters are the last weights{best}{saved}"
+            saved = saved or f"; trainer.parameters are the last weights{best}"
+            where = f"stopped in epoch {trainer._position.epoch + 1}{saved}"
             raise (Terminated(where) if isinstance(error, Terminated) else KeyboardInterrupt(where)) from None
 
     def _end(self) -> None:

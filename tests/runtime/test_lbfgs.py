@@ -83,7 +83,7 @@ def test_a_loss_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
     trainer.set_parameters({"Wo": np.full((2, 4), 1e200), "bo": np.zeros(2)})
     trainer.fit(X, Y, epochs=9, verbose=0)
     assert trainer.history.stopped.startswith("the loss is not finite: after epoch 0; look at the data")
-    assert "the loss is not finite: stopped" in capsys.readouterr().err
+    assert "Stopped; the weights are the last finite ones" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
