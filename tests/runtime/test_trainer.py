@@ -574,6 +574,13 @@ NAN = np.where(np.arange(100).reshape(50, 2) == 7, np.nan, X)
         (CLASSES, (X, LABELS + 1), {}, r"y\[\d+\] is 3; a class is a whole number from 0 to 2"),
         (CLASSES, (X, LABELS + 0.5), {}, r"y\[0\] is \d.5; a class is a whole number from 0 to 2"),
         (MODEL, (X, Y), {"sample_weight": -WEIGHT}, r"sample_weight\[\d+\] is -\d.0; a weight is at least 0"),
+        (
+            MODEL,
+            (X, Y),
+            {"sample_weight": WEIGHT * 1e300, "dtype": "float32"},
+            r"sample_weight as float32\[\d+\] is inf",
+        ),
+        (MODEL, (X, Y), {"sample_weight": WEIGHT * 1e-99, "dtype": "float32"}, "as float32 all weights are 0; divide"),
         (MODEL, (X, Y), {"sample_weight": WEIGHT * 0}, "all weights are 0; give at least one sample a weight"),
         (MODEL, (X, Y), {"sample_weight": WEIGHT[:9]}, r"sample_weight has the shape \(9,\); .*: \(50,\)"),
         (MODEL, (X[:1], Y[:1]), {"validation": 0.9}, "validation = 0.9 of 1 samples leaves none to train with"),
