@@ -252,6 +252,8 @@ def _like(wanted: Array, given: Array | None, name: str) -> Array:
     """The array that was read, if it is of the kind that is wanted."""
     if given is None or (given.shape, given.dtype) != (wanted.shape, wanted.dtype):
         raise DataError(f"{name} is missing or has another shape or type")
+    if not_finite({name: given}):
+        raise DataError(f"{name} is not finite")
     return given
 
 

@@ -210,7 +210,7 @@ def _targets(
     numbers, classes = encode(labels, classes, place)
     outputs = model.outputs[-1] if loss.classes else 2
     if len(classes) > outputs:
-        some = ", ".join(classes[:12]) + (", ..." if len(classes) > 12 else "")
+        some = " ".join(", ".join(classes[:12]).split()) + (", ..." if len(classes) > 12 else "")
         rule = f"the model tells {outputs} apart; change the units of the last layer, or the labels"
         raise DataError(f"{place}: there are {len(classes)} labels ({some}), but {rule}")
     return (2 * numbers - 1 if loss.targets == "sign" else numbers), classes

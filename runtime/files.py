@@ -9,6 +9,7 @@ import math
 import os
 import re
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -80,6 +81,9 @@ def read_table(path: Path) -> Table:
     except UNREADABLE as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise DataError(f"{place}: cannot be read as {path.suffix}: {reason}") from None
+    for name in table.values:
+        if not name.isprintable():
+            raise DataError(f"{place}: the {table.kind} {name!r} has a name with control characters; rename it")
     if not table.values or not all(np.shape(v)[:1] != (0,) for v in table.values.values()):
         raise DataError(f"{place}: there are no samples; give at least one")
     return table
@@ -157,7 +161,9 @@ def _array(file: Any, size: int, name: str) -> NDArray[Any]:
     version = np.lib.format.read_magic(file)
     if version not in HEADERS:
         raise ValueError(f"{name} is of version {version[0]}.{version[1]} of the format of arrays; save it anew")
-    shape, _, dtype = HEADERS[version](file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that Python 2 wrote it
+        shape, _, dtype = HEADERS[version](file)
     if dtype.hasobject:
         raise ValueError(
             f"{name} holds Python objects, which would be run to be read; save numbers (allow_pickle=False)"
@@ -167,7 +173,9 @@ def _array(file: Any, size: int, name: str) -> NDArray[Any]:
     if any(isinstance(length, bool) or length < 0 for length in shape) or told != held:
         raise ValueError(f"{name} holds {held} bytes, but its shape {shape} of {dtype} takes {told}; it is not whole")
     file.seek(0)
-    return np.lib.format.read_array(file, allow_pickle=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _read_csv(file: BinaryIO, place: str) -> Table:

@@ -163,6 +163,7 @@ WRONG_FILES: list[tuple[Any, Selection, Model, list[str]]] = [
     (lambda f: file(f, "d.csv", ""), T, REAL, ["d.csv: the file is empty (0 bytes)"]),
     (lambda f: file(f, "d.npy", ""), T, REAL, ["d.npy: the file is empty (0 bytes)"]),
     (lambda f: file(f, "d.npz", ""), T, REAL, ["d.npz: the file is empty (0 bytes)"]),
+    (lambda f: file(f, "d.csv", 'a,"b\nb",c\n1,2,3\n'), T, REAL, ["the column 'b\\nb' has a name with control"]),
     (lambda f: file(f, "d.csv", "\n\n"), T, REAL, ["d.csv: the file is empty; give a first row"]),
     (lambda f: file(f, "d.csv", bytes(99)), T, REAL, ["there are no samples"]),
     (lambda f: file(f, "d.csv", 'a,b,c\n1,"2,3\n4,5,6\n'), T, REAL, ["line 3 has 2 values"]),
