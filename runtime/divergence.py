@@ -1,8 +1,8 @@
 """A training that runs away: found in the step in which it happens, at the price of nothing while it does not.
 
 The compiled loop runs many steps in a call. The losses of a call are looked at after it, the weights at the end of an
-epoch, and from time to time, where this costs less than a hundredth of the time since the last one, the whole state is
-looked at and kept. Where something is not finite, the training goes back to the kept state and takes the same steps
+epoch, and from time to time, where this costs less than a half per cent of the time since the last one, the whole state
+is looked at and kept. Where something is not finite, the training goes back to the kept state and takes the same steps
 again, in halves, until the step is found: the same steps give the same bits.
 """
 
@@ -23,7 +23,8 @@ from .position import Plan, Position
 Array = NDArray[Any]
 NOT_FINITE: Final = "the loss is not finite"
 POLICIES: Final = ("stop", "raise", "roll_back")
-SHARE: Final = 0.01  # of the time, which the copies of the state may take
+SMALL: Final = 4096  # numbers; beyond it a product of BLAS may wake its threads
+SHARE: Final = 0.005  # of the time, which the copies of the state may take
 GROWN: Final = 1e3  # weights beyond it are the result of steps that are too large
 LARGE: Final = 1e4  # inputs and targets beyond it were not scaled
 
@@ -105,12 +106,21 @@ def _arrays(of: Any) -> list[Array]:
 
 def not_finite(arrays: Mapping[str, Array]) -> str:
     """The name of the first array that holds a NaN or an infinity; empty where there is none."""
-    with np.errstate(all="ignore"):
-        for name, array in arrays.items():
-            # one pass and no array of booleans; a sum of finite numbers may still overflow
-            if not math.isfinite(np.add.reduce(array, axis=None)) and not np.isfinite(array).all():
-                return name
+    for name, array in arrays.items():
+        if not all_finite(array):
+            return name
     return ""
+
+
+def all_finite(array: Array) -> bool:
+    """Whether an array holds neither a NaN nor an infinity: in one pass, and without an array of booleans.
+
+    A sum of finite numbers may overflow; only then every element is looked at.
+    """
+    flat = array.ravel()
+    with np.errstate(all="ignore"):
+        found = flat.dot(flat) if flat.size <= SMALL else np.add.reduce(flat)
+    return math.isfinite(found) or bool(np.isfinite(flat).all())
 
 
 def largest(arrays: Mapping[str, Array]) -> tuple[str, float]:
@@ -188,9 +198,9 @@ class Guard:
     def look(self, at: Position, losses: Array) -> Trouble | None:
         """After some steps: what went wrong in which of them, or None. Then the state is the one before that step."""
         plan = self.plans[-1]
-        fine = np.isfinite(losses)
-        if not fine.all():
-            return self._find(self._taken(at) - len(losses) + int(np.argmin(fine)), by_loss=True)
+        if not all_finite(losses):
+            first = int(np.argmin(np.isfinite(losses)))
+            return self._find(self._taken(at) - len(losses) + first, by_loss=True)
         started = time.perf_counter()
         due = started - self.kept_at > self.cost / SHARE
         if due or at.step == plan.steps:
@@ -270,7 +280,7 @@ class Guard:
             array[...] = 0  # what the step does not write must not be taken for its result
         loss = float(self.training.epoch(self.given, plan.order, plan.rates, plan.key, step, step + 1)[0])
         for name, array in kept.items():
-            if not np.isfinite(array).all():
+            if not all_finite(array):
                 return f"{name} is {_first(array)}"
         if not math.isfinite(loss):
             return f"the loss is {loss}"

@@ -192,6 +192,10 @@ def test_finite_and_largest() -> None:
     assert not_finite(fine) == ""  # its sum overflows, and it is finite all the same
     assert not_finite({**fine, "d": np.array([[1.0, -np.inf], [np.inf, 0.0]])}) == "d"
     assert not_finite({"e": np.array([np.nan])}) == "e"
+    large = np.full((100, 100), 1e305)
+    assert not_finite({"f": large}) == ""
+    large[50, 50] = np.inf
+    assert not_finite({"f": large}) == "f"
     assert largest({"a": np.array([1.0, -3.0]), "b": np.array([2.0])}) == ("a", 3.0)
 
 
