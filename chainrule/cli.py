@@ -54,7 +54,7 @@ def _ours() -> tuple[type[Exception], ...]:
 def _described(error: Exception) -> str:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}"
+        return "; ".join([f"{where}{error.strerror or error}", *getattr(error, "__notes__", ())])
     return f"{type(error).__name__}: {error}"
 
 

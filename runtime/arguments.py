@@ -58,6 +58,8 @@ def check_full_batch(trainer: Trainer) -> None:
     for name in ("schedule", "clip_value", "clip_norm"):
         if getattr(trainer, name) is not None:
             raise SpecError(f"trainer: lbfgs finds its own steps; leave {name} out, or take another optimiser")
+    if trainer.divergence.policy == "roll_back":
+        raise SpecError("trainer: lbfgs has no rate to make smaller; choose divergence = 'stop' or 'raise'")
     if any(isinstance(layer, Dropout) for layer in trainer.model.layers):
         raise SpecError("trainer: dropout makes another function of every step, and lbfgs needs the same; "
                         "leave dropout out, or take another optimiser")  # fmt: skip

@@ -293,8 +293,8 @@ class Guard:
     def _tensors(self, plan: Plan, step: int) -> dict[str, Array]:
         """The arrays that the kernels compute for the samples of a step, as far as they keep them."""
         samples = min(len(plan.order) - step * self.training.batch, self.training.batch)
-        machine = self.training.machine
-        shapes = {name: shape for name, (_, shape) in machine.kernels["workspace"]["train"].items()}
+        workspace = self.training.machine.kernels.get("workspace", {}).get("train", {})
+        shapes = {name: shape for name, (_, shape) in workspace.items()}
         arrays = {name: array for name, array in self.training.batch_arrays.items() if name in shapes}
         return {
             name: array[:samples] if shapes[name][:1] == ("N",) else array

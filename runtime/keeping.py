@@ -133,6 +133,14 @@ class Keeper:
         self.written_at = time.perf_counter()
         self.took = self.written_at - started
 
+    def finish(self) -> None:
+        """Write a checkpoint when a training has come to its end; OSError where that fails says what is there."""
+        try:
+            self.write()
+        except OSError as error:
+            error.add_note("the training is done, but not saved; the checkpoints before its end are whole")
+            raise
+
     def last_words(self) -> str:
         """Write a checkpoint when a training was ended; what to say of it."""
         if self.folder is None or not self.begun:

@@ -191,7 +191,7 @@ class Session:
         else:
             at.planned, trainer._pending, trainer._start = at.epoch, [], None
         self._end()
-        self.keeper.write()
+        self.keeper.finish()
 
     def _broken(self, error: BaseException) -> None:
         """The training was ended: keep what it needs to go on, in memory and on the disk."""

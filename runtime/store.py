@@ -173,7 +173,7 @@ def check_free(directory: Path, run: str = "") -> Path:
     if numbers(directory) and owner(directory) != run:
         raise SpecError(
             f"{directory} holds a run already; go on with it (chainrule resume, Trainer.restore), "
-            "or give another directory"
+            "put it aside (--again, Checkpoint(again=True)), or give another directory"
         )
     return directory
 

@@ -269,6 +269,14 @@ def test_an_interrupted_training_says_where_the_weights_are(
     assert result.stderr.splitlines()[-1] == f"{word}; saved in runs/net; go on with: chainrule resume runs/net"
 
 
+def test_a_full_disk_at_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = OSError(28, "No space left on device", "runs/net/weights")
+    error.add_note("the checkpoints before it are whole")
+    monkeypatch.setattr(FakeTrainer, "interrupted", error)
+    (line,) = run("train", "net.toml", code=2).stderr.splitlines()
+    assert line == "error: runs/net/weights: No space left on device; the checkpoints before it are whole"
+
+
 Change = Callable[[Path], object]
 
 

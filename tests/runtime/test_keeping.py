@@ -165,8 +165,9 @@ def test_on_the_way_it_is_said_and_training_goes_on(tmp_path: Path, full: list[b
 def test_at_the_end_it_is_an_error_and_what_was_written_is_whole(tmp_path: Path, full: list[bool]) -> None:
     trainer = new()
     every = Checkpoint(tmp_path, epochs=3, seconds=None)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         trainer.fit(X, Y, epochs=5, verbose=0, callbacks=[filling(full, 5)], checkpoint=every)
+    assert caught.value.__notes__ == ["the training is done, but not saved; the checkpoints before its end are whole"]
     assert len(trainer.history) == 5
     restored = Trainer.restore(tmp_path)
     assert (len(restored.history), restored.unfinished) == (3, 2)

@@ -232,7 +232,7 @@ def test_a_directory_is_not_overwritten(tmp_path: Path) -> None:
     assert store.check_free(tmp_path)
     written(tmp_path, OLD)
     assert store.check_free(tmp_path, "me")
-    with pytest.raises(SpecError, match=r"holds a run already; go on with it .* or give another directory"):
+    with pytest.raises(SpecError, match=r"holds a run already; go on with it .*put it aside .* or give another"):
         store.check_free(tmp_path, "another")
     with pytest.raises(SpecError, match="holds a run already"):
         store.check_free(tmp_path)
