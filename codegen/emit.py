@@ -1,8 +1,9 @@
 """Plan -> source: one readable Python module of Numba kernels. Writes; decides nothing.
 
-A module holds, for every routine (`predict`, `evaluate`, `gradients`, `train`), functions over named arrays that
-cite the formulas they compute, then one function a phase that finds the arrays of its block in a table of addresses,
-and last `KERNELS`, a description by which the runtime allocates the arrays and runs the phases.
+A module holds one function for every phase of every routine (`predict`, `evaluate`, `gradients`, `train`): it finds the
+arrays of its block in a table of addresses, and computes the block in statements that cite their formulas. Last comes
+`KERNELS`, a description by which the runtime allocates the arrays and runs the phases. Few and long functions, because
+what Numba needs for a function does not depend much on its length (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -23,15 +24,11 @@ from .legal import legal
 from .loops import Scope, arrays_of, block_lines, scalar_names
 from .plan import Phase, Plan, Step, Task
 
-OPTIONS = 'fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, error_model="numpy", nogil=True'
-FIXED_SLOTS = ("@samples", "@start", "@step", "@gathering", "@key", "@scratch")  # no tensor has such a name
+OPTIONS = 'fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, error_model="numpy"'
+HELPER = f"@njit({OPTIONS}, no_cpython_wrapper=True, no_cfunc_wrapper=True)"
+FIXED_SLOTS = ("@samples", "@start", "@step", "@gathering", "@key", "@scratch", "@rows")  # no tensor has such a name
+ROWS = 0  # among the sizes of blocks of samples: the size that fits the model and the batch, table[6]
 SCRATCH_ALIGNMENT = 64
-ROWS = {
-    "predict": "forward",
-    "evaluate": "forward_loss",
-    "gradients": "forward_backward",
-    "train": "train_rows",
-}
 GIVEN = (Role.INPUT, Role.STATE, Role.TARGET, Role.WEIGHT)
 
 
@@ -119,6 +116,7 @@ def module_source(
     parts = [
         f'"""{banner}"""',
         imports,
+        f"OPTIONS = dict({OPTIONS})",
         f"real = np.{real}",
         *module.lines,
         "",
@@ -205,17 +203,12 @@ class RoutineWriter:
         head = [f"{local} = {name}[0]" for name, local in scalars.items()]
         return Names(offsets, scalars, {SAMPLES: "samples"}), head
 
-    def _function(
-        self, name: str, steps: Sequence[Step], leading: Index | None, offsets: Mapping[str, str]
-    ) -> tuple[str, list[str]]:
-        """Write the function that computes some steps for a block; returns its name and its arrays."""
+    def _body(
+        self, steps: Sequence[Step], leading: Index | None, offsets: Mapping[str, str]
+    ) -> tuple[list[str], list[str]]:
+        """The lines that compute some steps for a block, and the arrays they stand on."""
         names, head = self._names(steps, offsets)
-        body = block_lines(steps, self._scope(names, leading))
-        arrays = arrays_of(steps)
-        comment = "; ".join(dict.fromkeys(s.equation.rule for s in steps if s.equation.rule))
-        comment = plain_text(textwrap.shorten(comment, 90, placeholder=" ..."))
-        arguments = ["first", "last", "samples", *arrays]
-        return self.module.function(f"@njit({OPTIONS})", name, arguments, comment, [*head, *body]), arrays
+        return [*head, *block_lines(steps, self._scope(names, leading))], arrays_of(steps)
 
     # phases
 
@@ -223,9 +216,8 @@ class RoutineWriter:
         body: list[str] = []
         sample_blocks: list[int] = []
         if phase.rows:
-            block = self.plan.row_block
-            sample_blocks.append(block)
-            body += self._guard_sample_blocks(block, self._row_calls(number, phase.rows))
+            sample_blocks.append(ROWS)
+            body += self._guard_sample_blocks(ROWS, self._row_calls(number, phase.rows))
         count = 0
         calls = {task.name: self._task_calls(task) for task in phase.tasks}
         for task in (t for t in phase.tasks if t.by_samples):
@@ -236,7 +228,7 @@ class RoutineWriter:
             body += self._guard_blocks(blocks, task, calls[task.name])
             count += blocks
         if number == 0 and self.routine.gathers:
-            body += ["if task == 0:", INDENT + self._step_call()]
+            body += ["if task == 0:  # once a step", *(INDENT + line for line in self._step_call())]
             count += 1
         name = f"{self.prefix}_phase_{number}"
         self._wrapper(name, body)
@@ -244,17 +236,19 @@ class RoutineWriter:
 
     def _wrapper(self, name: str, body: Sequence[str]) -> None:
         head = [
-            "table = carray(address, (SLOTS,))",
+            "table = slots(address, SLOTS)",
             "samples = table[0]",
         ]
         self.module.function("", name, ["task", "worker", "address"], "", [*head, *body])
 
     def _guard_sample_blocks(self, block: int, calls: Sequence[str]) -> list[str]:
+        size = "rows" if block == ROWS else str(block)
         return [
-            f"blocks = (samples + {block - 1})//{block}",
+            *(["rows = table[6]"] if block == ROWS else []),
+            f"blocks = (samples + {size} - 1)//{size}",
             "if task < blocks:",
-            f"{INDENT}first = {block}*task",
-            f"{INDENT}last = min(first + {block}, samples)",
+            f"{INDENT}first = {size}*task",
+            f"{INDENT}last = first + {size} if first + {size} < samples else samples",
             *(INDENT + line for line in calls),
             f"{INDENT}return",
             "task -= blocks",
@@ -269,7 +263,10 @@ class RoutineWriter:
             bounds = ["first = 0", f"last = {size}"]
             condition = "if task == 0:"
         else:
-            bounds = [f"first = {task.block}*task", f"last = min(first + {task.block}, {size})"]
+            bounds = [
+                f"first = {task.block}*task",
+                f"last = first + {task.block}" + (f" if task < {blocks - 1} else {size}" if size % task.block else ""),
+            ]
             condition = f"if task < {blocks}:"
         return [
             condition,
@@ -279,9 +276,7 @@ class RoutineWriter:
         ]
 
     def _row_calls(self, number: int, steps: Sequence[Step]) -> list[str]:
-        leading = SAMPLE_INDEX
-        name = f"{ROWS.get(self.prefix, self.prefix)}_{number}"
-        name, arrays = self._function(name, steps, leading, {})
+        body, arrays = self._body(steps, SAMPLE_INDEX, {})
         views = [self._view(a) for a in arrays]
         fills = []
         if number == 0 and self.routine.gathers and self._gathers_within(self.plan.phases[0]):
@@ -289,24 +284,23 @@ class RoutineWriter:
         for k, tensor in enumerate(self.program.role(Role.NOISE)):
             if tensor.name in arrays and self._drawn_by_rows(tensor.name) == number:
                 fills += self._noise_lines(tensor, k, arrays)
-        return [*views, *fills, f"{name}({', '.join(['first', 'last', 'samples', *arrays])})"]
+        return [*views, *fills, *body]
 
     def _task_calls(self, task: Task) -> list[str]:
         parameter = task.gradient_of
-        name = f"{self.prefix}_{task.name}" if parameter is None else f"gradient_{parameter}"
         first = task.steps[0].equation
         leading = first.indices[0] if first.indices else None
         offsets = {first.name: "first"} if parameter is not None and leading is not None else {}
-        name, arrays = self._function(name, task.steps, leading, offsets)
-        views = [self._view(a) for a in arrays if parameter is None or a != first.name]
-        call = f"{name}({', '.join(['first', 'last', 'samples', *arrays])})"
-        lines = [*views, call]
+        body, arrays = self._body(task.steps, leading, offsets)
         if parameter is not None:
             fused = self._fused(parameter)
-            lines = [*views, self._gradient_view(first.name, parameter, fused), call]
+            views = [self._view(a) for a in arrays if a != first.name]
+            lines = [*views, self._gradient_view(first.name, parameter, fused), *body]
             if fused:
-                lines += self._update_calls(parameter, first.name, arrays)
-        elif self.routine.update is not None and any(
+                lines += self._update_calls(parameter, self._gradient_address(first.name, parameter, fused))
+            return lines
+        lines = [*(self._view(a) for a in arrays), *body]
+        if self.routine.update is not None and any(
             self.routine.original.get(s.equation.name) == "L" for s in task.steps
         ):
             lines += [
@@ -337,16 +331,16 @@ class RoutineWriter:
             size *= self.program.size(i.extent)
         return size
 
-    def _gradient_view(self, gradient: str, parameter: str, fused: bool) -> str:
-        tensor = self._tensor(parameter)
-        others = [str(self.program.size(i.extent)) for i in tensor.indices[1:]]
-        shape = f"({', '.join(['last - first', *others])}{',' if not others else ''})"
-        stride = self._row_elements(parameter) * self.item
+    def _gradient_address(self, gradient: str, parameter: str, fused: bool) -> str:
+        """Where the block of a gradient stands: in the worker's scratch where the update follows at once."""
         if fused:
-            start = f"table[5] + worker*{self.scratch_bytes()}"
-        else:
-            start = f"table[{self._slot(gradient)}] + first*{stride}"
-        return f"{gradient} = view({start}, {shape}, real)"
+            return f"table[5] + worker*{self.scratch_bytes()}"
+        return f"table[{self._slot(gradient)}] + first*{self._row_elements(parameter) * self.item}"
+
+    def _gradient_view(self, gradient: str, parameter: str, fused: bool) -> str:
+        others = [str(self.program.size(i.extent)) for i in self._tensor(parameter).indices[1:]]
+        shape = f"({', '.join(['last - first', *others])}{',' if not others else ''})"
+        return f"{gradient} = view({self._gradient_address(gradient, parameter, fused)}, {shape}, real)"
 
     def scratch_bytes(self) -> int:
         """The largest gradient block, in whole cache lines."""
@@ -375,8 +369,8 @@ class RoutineWriter:
         if not lines:
             return None
         name = f"{self.prefix}_noise"
-        self._wrapper(name, self._guard_sample_blocks(self.plan.row_block, lines))
-        return {"function": name, "sample_blocks": (self.plan.row_block,), "tasks": 0}
+        self._wrapper(name, self._guard_sample_blocks(ROWS, lines))
+        return {"function": name, "sample_blocks": (ROWS,), "tasks": 0}
 
     def _gathers_within(self, phase: Phase) -> bool:
         """Whether the first rows can gather their own samples: no task beside them reads any."""
@@ -389,11 +383,10 @@ class RoutineWriter:
 
     def _gather_phase(self) -> dict[str, object]:
         names = [t.name for t in self.program.tensors if t.role in GIVEN]
-        block = self.plan.row_block
         views = [self._view(n) for n in names]
         name = f"{self.prefix}_gather"
-        self._wrapper(name, self._guard_sample_blocks(block, [*views, *self._gather_lines(names, names)]))
-        return {"function": name, "sample_blocks": (block,), "tasks": 0}
+        self._wrapper(name, self._guard_sample_blocks(ROWS, [*views, *self._gather_lines(names, names)]))
+        return {"function": name, "sample_blocks": (ROWS,), "tasks": 0}
 
     def _gather_lines(self, names: Sequence[str], in_view: Sequence[str]) -> list[str]:
         """Copy the block's samples from the data set, in the order of this epoch."""
@@ -447,7 +440,7 @@ class RoutineWriter:
         assert update is not None
         names = self._scalar_names(update)
         local = {n: legal(n) for n in names}
-        lines = ["t = scalars[0] + 1.0", "scalars[0] = t", "lr = rates[step]", "scalars[1] = lr"]
+        lines = ["t = scalars[0] + 1.0", "scalars[0] = t", "lr = rates[table[2]]", "scalars[1] = lr"]
         known = Names(scalars=local, cast="")
         states = list(update.optimiser.scalars)
         lines += [f"{local[n]} = scalars[{names.index(n)}]" for n in states]
@@ -456,67 +449,62 @@ class RoutineWriter:
                 f"{local[name]} = {source(expr, known)}",
                 f"scalars[{names.index(name)}] = {local[name]}",
             ]
-        self.module.function(
-            f"@njit({OPTIONS})", f"{self.prefix}_step", ["step", "scalars", "rates"], "once a step", lines
-        )
+        self._step_lines = lines
 
-    def _step_call(self) -> str:
+    def _step_call(self) -> list[str]:
         update = self.routine.update
         assert update is not None
         count = len(self._scalar_names(update))
-        scalars = f"view(table[{self._slot('@scalars')}], ({count},), np.float64)"
-        rates = f"view(table[{self._slot('@rates')}], (table[2] + 1,), np.float64)"
-        return f"{self.prefix}_step(table[2], {scalars}, {rates})"
+        return [
+            f"scalars = view(table[{self._slot('@scalars')}], ({count},), np.float64)",
+            f"rates = view(table[{self._slot('@rates')}], (table[2] + 1,), np.float64)",
+            *self._step_lines,
+        ]
 
-    def _update_function(self, parameter: str, gradient: str) -> str:
+    def _update_function(self) -> str:
+        """The optimiser's rule for some elements of any parameter, one after the other; returns its name."""
         update = self.routine.update
         assert update is not None
-        rule, tensor = update.optimiser, self._tensor(parameter)
+        rule = update.optimiser
         states = list(rule.states)
         local = {n: legal(n) for n in (*self._scalar_names(update), *states, *(n for n, _ in rule.updates), "w", "g")}
         head = [f"{local[n]} = real(scalars[{k}])" for k, n in enumerate(self._scalar_names(update)) if _reads(rule, n)]
-        loops = [f"i{k}" for k in range(len(tensor.indices))]
-        at = ", ".join(loops) or "0"
-        at_block = ", ".join([f"{loops[0]} - first", *loops[1:]]) if loops else "0"
-        body = [f"g = {gradient}[{at_block}]" + ("*scale" if update.clip_norm is not None else "")]
+        body = ["g = gradients[k]" + ("*scale" if update.clip_norm is not None else "")]
         if update.clip_value is not None:
             limit = f"real({update.clip_value!r})"
             body.append(f"g = min(max(g, -{limit}), {limit})")
-        body.append(f"w = {parameter}[{at}]")
-        body += [f"{local[s]} = {parameter}_{s}[{at}]" for s in states]
+        body.append("w = weights[k]")
+        body += [f"{local[s]} = {s}_of[k]" for s in states]
         names = Names(scalars=local)
         for name, expr in rule.updates:
             body.append(f"{local[name]} = {source(expr, names)}")
-        body += [f"{parameter}_{s}[{at}] = {local[s]}" for s in states]
-        body.append(f"{parameter}[{at}] = w")
-        for k, variable in reversed(list(enumerate(loops))):
-            bounds = "first, last" if k == 0 else str(self.program.size(tensor.indices[k].extent))
-            body = [f"for {variable} in range({bounds}):", *(INDENT + line for line in body)]
-        arguments = ["first", "last", gradient, parameter, *(f"{parameter}_{s}" for s in states), "scalars"]
+        body += [f"{s}_of[k] = {local[s]}" for s in states]
+        body.append("weights[k] = w")
+        lines = [*head, "for k in range(len(weights)):", *(INDENT + line for line in body)]
+        arguments = ["gradients", "weights", *(f"{s}_of" for s in states), "scalars"]
         if update.clip_norm is not None:
             arguments.append("scale")
-        name = f"update_{parameter}"
-        return self.module.function(f"@njit({OPTIONS})", name, arguments, rule.name, [*head, *body])
+        comment = plain_text(f"{rule.name}, for every element of a block")
+        return self.module.function(HELPER, "update", arguments, comment, lines)
 
-    def _update_calls(self, parameter: str, gradient: str, in_view: Sequence[str]) -> list[str]:
+    def _update_calls(self, parameter: str, gradient_address: str) -> list[str]:
+        """Apply the update to a block, as one row of numbers."""
         update = self.routine.update
         assert update is not None
-        name = self._update_function(parameter, gradient)
-        tensor = self._tensor(parameter)
-        shape = self._shape_source(tensor)
-        lines = [] if parameter in in_view else [self._view(parameter)]
-        states = list(update.optimiser.states)
-        lines += [
-            f"{parameter}_{s} = view(table[{self._slot(parameter, after=f'@{s}')}], {shape}, real)" for s in states
-        ]
-        lines.append(
-            f"scalars = view(table[{self._slot('@scalars')}], ({len(self._scalar_names(update))},), np.float64)"
-        )
-        arguments = ["first", "last", gradient, parameter, *(f"{parameter}_{s}" for s in states), "scalars"]
+        name, states = self._update_function(), list(update.optimiser.states)
+        row = self._row_elements(parameter)
+        count = "last - first" if row == 1 else f"(last - first)*{row}"
+        offset = f" + first*{row * self.item}"
+        lines = [f"scalars = view(table[{self._slot('@scalars')}], ({len(self._scalar_names(update))},), np.float64)"]
+        arguments = []
+        for word, slot in (("gradients", None), ("weights", ""), *((f"{s}_of", f"@{s}") for s in states)):
+            address = gradient_address if slot is None else f"table[{self._slot(parameter, after=slot)}]{offset}"
+            lines.append(f"{word} = view({address}, ({count},), real)")
+            arguments.append(word)
+        arguments.append("scalars")
         if update.clip_norm is not None:
             arguments.append("scale")
-        lines.append(f"{name}({', '.join(arguments)})")
-        return lines
+        return [*lines, f"{name}({', '.join(arguments)})"]
 
     def _separate_updates(self, update: Update) -> list[dict[str, object]]:
         """Updates that wait for all gradients: where a norm is clipped, or a parameter is still read."""
@@ -535,10 +523,10 @@ class RoutineWriter:
             parameter = task.gradient_of
             assert parameter is not None
             gradient = task.steps[0].equation.name
-            calls = [self._gradient_view(gradient, parameter, fused=False)]
+            calls = []
             if update.clip_norm is not None:
                 calls += self._scale_lines(len(waiting), update.clip_norm)
-            calls += self._update_calls(parameter, gradient, ())
+            calls += self._update_calls(parameter, self._gradient_address(gradient, parameter, fused=False))
             blocks = self._blocks(task)
             body += self._guard_blocks(blocks, task, calls)
             count += blocks

@@ -24,6 +24,11 @@ FUNCTIONS: Mapping[type, str] = {
     expm1: "expm1", log1p: "log1p", sigmoid: "sigmoid", softplus: "softplus",
 }  # fmt: skip
 EXPONENT_OF_PRODUCTS = 64
+IN_DOUBLES = {  # where plain doubles are computed: Python's own functions, and what it lacks
+    "sigmoid": "1.0/(1.0 + math.exp(-({})))",
+    "softplus": "(max({0}, 0.0) + math.log1p(math.exp(-abs({0}))))",
+    "sign": "math.copysign(1.0, {0})*({0} != 0.0)",
+}
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,15 @@ def _real(expr: sp.Basic, names: Names) -> tuple[str, int]:
     if isinstance(expr, sp.Abs):
         return f"abs({source(expr.args[0], names)})", ATOM
     if expr.func in FUNCTIONS:
-        return f"{FUNCTIONS[expr.func]}({source(expr.args[0], names)})", ATOM
+        return _call(FUNCTIONS[expr.func], source(expr.args[0], names), names), ATOM
     raise InternalError(f"code generator: no rule for {expr.func.__name__} in {expr}")
+
+
+def _call(function: str, argument: str, names: Names) -> str:
+    if names.cast:
+        return f"{function}({argument})"
+    template = IN_DOUBLES.get(function)
+    return f"math.{function}({argument})" if template is None else f"({template.format(argument)})"
 
 
 def _order(expr: sp.Expr) -> tuple[int, str]:
@@ -166,19 +178,24 @@ def _power(base: sp.Expr, exponent: sp.Expr, names: Names) -> tuple[str, int]:
     if exponent == 1:
         return _real(base, names)
     if exponent == sp.Rational(1, 2):
-        return f"sqrt({source(base, names)})", ATOM
+        return _call("sqrt", source(base, names), names), ATOM
     if exponent.is_number and exponent.is_negative:
         return (
             f"{number(sp.Integer(1), names)}/{_wrapped(_power(base, -exponent, names), PRODUCT + 1)}",
             PRODUCT,
         )
+    if exponent == 2 and isinstance(base, sp.Indexed | sp.Symbol) and not is_index(base):
+        read = read_source(base, names)
+        return f"{read}*{read}", PRODUCT  # Numba would compile a function for the power
     if exponent.is_Integer and int(exponent) <= EXPONENT_OF_PRODUCTS:
         return f"{_wrapped(_real(base, names), ATOM)}**{int(exponent)}", POWER
     if exponent.is_Rational and exponent.q == 2:
         whole = _power(base, sp.Integer(exponent.p // 2), names)
-        return f"{_wrapped(whole, PRODUCT)}*sqrt({source(base, names)})", PRODUCT
+        return f"{_wrapped(whole, PRODUCT)}*{_call('sqrt', source(base, names), names)}", PRODUCT
     if base == sp.E:
-        return f"exp({source(exponent, names)})", ATOM
+        return _call("exp", source(exponent, names), names), ATOM
+    if not names.cast:
+        return f"({source(base, names)})**({source(exponent, names)})", POWER
     return f"power({source(base, names)}, {source(exponent, names)})", ATOM
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -20,15 +21,36 @@ from .legal import legalised
 from .plan import Step, plan
 
 ROUTINES = ("predict", "evaluate", "gradients", "train")
-NUMBA_NAMES = """\
+MATHEMATICS = (
+    "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "erf", "erfc", "exp", "expm1", "floor",
+    "log", "log1p", "sin", "sinh", "sqrt", "tan", "tanh",
+)  # fmt: skip
+_BOTH = ("erf", "exp", "expm1", "log", "log1p", "sigmoid", "softplus", "tanh")
+ELEMENTARY = {"float32": (*_BOTH, "cos", "power", "sin"), "float64": _BOTH}  # what the runtime has, vectorised
+OTHERS = ("gemm", "power", "sigmoid", "sign", "slots", "softplus", "uniform", "view")
+
+
+def head_source(real: str) -> str:
+    """Python's own functions, where the runtime has none, and NumPy and Numba."""
+    names = textwrap.fill(", ".join(n for n in MATHEMATICS if n not in ELEMENTARY[real]) + ",", 114)
+    return f"""\
+import math
 from math import (
-    acos, acosh, asin, asinh, atan, atanh, ceil, cos, cosh, erf, erfc, exp, expm1, floor, log, log1p, sin, sinh, sqrt,
-    tan, tanh,
+{textwrap.indent(names, "    ")}
 )
 
 import numpy as np
-from numba import carray, njit
-"""
+{NUMBA}"""
+
+
+NUMBA = "from numba import njit\n"
+
+
+def import_source(real: str) -> str:
+    """What kernels call of the runtime."""
+    others = ", ".join(n for n in OTHERS if n not in ELEMENTARY[real])
+    elementary = f"from chainrule.runtime.elementary_{real} import {', '.join(ELEMENTARY[real])}"
+    return f"{elementary}\nfrom chainrule.runtime.support import {others}"
 
 
 @dataclass(frozen=True)
@@ -100,9 +122,10 @@ def programs_source(
         "gradients": {p.name: plain.adjoint[p.name] for p in plain.forward.parameters},
         "loss": LOSS,
         "outputs": outputs,
+        "work": {r.name: (r.plan.operations, r.plan.largest_product) for r in routines},
         "optimiser": {} if update is None else _optimiser(update),
     }
-    return module_source(head, f"{NUMBA_NAMES}\n{support}", routines, request.dtype, shown)
+    return module_source(head, f"{head_source(request.dtype)}\n{support}", routines, request.dtype, shown)
 
 
 def _routine(

@@ -13,9 +13,10 @@ from ..symbolic.functions import CONTRACTIONS
 from ..symbolic.language import Index, Program, Tensor, element, elements, is_index, name_of, where_of
 
 WORDS = """
-    KERNELS SLOTS abs acos acosh address array asin asinh atan atanh carray ceil cos cosh erf erfc erfinv exp expm1
-    first floor gemm largest last log log1p losses max min njit np position power print range rates real samples
-    scalars sigmoid sign sin sinh softplus sqrt table tan tanh task total uniform value view worker
+    KERNELS OPTIONS SLOTS abs acos acosh address array asin asinh atan atanh ceil cos cosh erf erfc erfinv exp
+    expm1 first floor gemm gradients largest last log log1p losses math max min njit np position power print
+    range rates real rows samples scalars sigmoid sign sin sinh slots softplus sqrt table tan tanh task total
+    uniform update value view weights worker
 """
 RESERVED = frozenset(keyword.kwlist) | frozenset(WORDS.split())
 

@@ -18,9 +18,8 @@ import sympy as sp
 
 from ..symbolic.language import SAMPLE, SAMPLES, Equation, Index, Kind, Program, elements, name_of, where_of
 
-WORK_OF_A_ROW_BLOCK = 4_000_000  # operations: some 50 us of one core, below which two threads lose to one
-FEWEST_ROWS, MOST_ROWS = 32, 512
-ELEMENTS_OF_A_BLOCK = 16_384  # of a parameter: its gradient block stays in the second-level cache
+FEWEST_ROWS = 32  # of a task by samples
+PARTS, FEWEST_ELEMENTS = 4, 2_048  # a gradient is cut into so many parts, and not into smaller ones
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,8 @@ class Plan:
 
     program: Program
     phases: tuple[Phase, ...]
-    row_block: int
     operations: int  # of one sample
+    largest_product: int  # multiplications of one sample in one matrix product
     separate: frozenset[str]
 
 
@@ -105,7 +104,8 @@ def plan(program: Program, numbers: Mapping[str, int], gradients: Mapping[str, s
         others = [e for e in here if e.name not in row_names]
         phases.append(Phase(rows, _tasks(others, steps, program, gradients)))
     operations = sum(operations_of(e, program) for e in program.equations if e.name in row_names)
-    return Plan(program, tuple(phases), row_block(operations), operations, _separate(program, phase, gradients))
+    products = [_multiplications(s, program) for p in phases for s in p.rows if s.product is not None]
+    return Plan(program, tuple(phases), operations, max(products, default=0), _separate(program, phase, gradients))
 
 
 def by_rows(equation: Equation, program: Program) -> bool:
@@ -156,10 +156,11 @@ def _tasks(
 def _block(equation: Equation, program: Program) -> int:
     if equation.indices[0].extent == SAMPLES:
         return FEWEST_ROWS
-    others = 1
+    others, first = 1, program.size(equation.indices[0].extent)
     for index in equation.indices[1:]:
         others *= 1 if index.extent == SAMPLES else program.size(index.extent)
-    return max(1, min(program.size(equation.indices[0].extent), ELEMENTS_OF_A_BLOCK // max(1, others)))
+    elements = max(FEWEST_ELEMENTS, first * others // PARTS)
+    return max(1, min(first, -(-elements // max(1, others))))
 
 
 def _separate(program: Program, phase: Mapping[str, int], gradients: Mapping[str, str]) -> frozenset[str]:
@@ -173,10 +174,13 @@ def _separate(program: Program, phase: Mapping[str, int], gradients: Mapping[str
     return frozenset(late)
 
 
-def row_block(operations: int) -> int:
-    """How many samples make a block: enough work to be worth a thread, few enough to stay in a cache."""
-    rows = WORK_OF_A_ROW_BLOCK // max(1, operations)
-    return int(min(MOST_ROWS, max(FEWEST_ROWS, rows - rows % 8)))
+def _multiplications(step: Step, program: Program) -> int:
+    """Multiplications of one sample in a matrix product of rows."""
+    product, count = step.product, 1
+    assert product is not None
+    for index in (*product.batch, *product.rows, *product.columns, *product.depth):
+        count *= 1 if index.extent == SAMPLES else program.size(index.extent)
+    return count
 
 
 def operations_of(equation: Equation, program: Program) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,24 +14,37 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..codegen.emit import Update
-from ..codegen.generate import Request, model_source, programs_source
+from ..codegen.generate import Request, import_source, model_source, programs_source
 from ..symbolic.check import check
 from ..symbolic.derivation import derived_program
 from ..symbolic.errors import DataError, SpecError
 from ..symbolic.initialisers import initialiser
 from ..symbolic.language import Program
 from ..symbolic.model import LOSS, Model, Variant
-from . import support
-from .load import load, stored
+from . import machine as machines
+from .load import stored
+from .native import kernels as native_kernels
+from .native import team
 
-IMPORT = "from chainrule.runtime.support import gemm, power, sigmoid, sign, softplus, uniform, view"
 DTYPES = ("float32", "float64")
 
 
 @lru_cache(maxsize=1)
 def support_source() -> str:
     """The text of `support`, which shapes the machine code of all kernels."""
-    return Path(support.__file__).read_text(encoding="utf-8")
+    names = ("support.py", "elementary_float32.py", "elementary_float64.py")
+    return "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names)
+
+
+def description(source: str) -> dict[str, Any]:
+    """What a generated module says of itself in `KERNELS`; the module is not imported."""
+    found: dict[str, Any] = ast.literal_eval(source.partition("\nKERNELS = ")[2])
+    return found
+
+
+def machine_of(path: Path, source: str) -> machines.Machine:
+    """What runs the kernels of a generated module."""
+    return machines.Machine(description(source), native_kernels(path), team())
 
 
 class Kernels:
@@ -44,7 +58,7 @@ class Kernels:
         if dtype not in DTYPES:
             raise SpecError(f"dtype = {dtype!r}; choose one of {', '.join(DTYPES)}")
         self.model, self.dtype, self.update, self.threads = model, dtype, update, threads
-        self._modules: dict[Variant, tuple[Path, support.Machine]] = {}
+        self._modules: dict[Variant, tuple[Path, machines.Machine]] = {}
 
     @property
     def source(self) -> str:
@@ -56,16 +70,15 @@ class Kernels:
         """The file that holds the source."""
         return self._module(self.model.default_variant)[0]
 
-    def machine(self, variant: Variant | None = None) -> support.Machine:
+    def machine(self, variant: Variant | None = None) -> machines.Machine:
         """What runs the kernels of a variant."""
         return self._module(self.model.default_variant if variant is None else variant)[1]
 
-    def _module(self, variant: Variant) -> tuple[Path, support.Machine]:
+    def _module(self, variant: Variant) -> tuple[Path, machines.Machine]:
         if variant not in self._modules:
-            source = model_source(self.model, Request(variant, self.update, self.dtype), IMPORT)
+            source = model_source(self.model, Request(variant, self.update, self.dtype), import_source(self.dtype))
             path = stored(self.model.name, source, support_source())
-            module = load(path)
-            self._modules[variant] = (path, support.Machine(module.KERNELS, vars(module)))
+            self._modules[variant] = (path, machine_of(path, source))
         return self._modules[variant]
 
     def variant(self, y: ArrayLike | None, sample_weight: ArrayLike | None = None) -> Variant:
@@ -76,13 +89,13 @@ class Kernels:
 
     def init(self, seed: int = 0) -> dict[str, NDArray[Any]]:
         """First values of all parameters, by name, drawn as the layers' initialisers say."""
-        return support.initial_parameters(self.machine(), seed)
+        return machines.initial_parameters(self.machine(), seed)
 
     def predict(self, params: Mapping[str, ArrayLike], x: ArrayLike) -> NDArray[Any]:
         """The model's output for every sample: x (samples, features) -> (samples, outputs)."""
         machine = self.machine()
         with as_data_errors():
-            return support.run_predict(machine, params, x, self.threads)
+            return machines.run_predict(machine, params, x, self.threads)
 
     def loss_and_gradients(
         self,
@@ -98,7 +111,7 @@ class Kernels:
         variant = self.variant(y, sample_weight)
         machine = self.machine(variant)
         with as_data_errors():
-            return support.run_gradients(
+            return machines.run_gradients(
                 machine, params, x, checked_targets(y, self.model, variant), sample_weight, self.threads
             )
 
@@ -117,7 +130,7 @@ class Kernels:
         with as_data_errors():
             targets = checked_targets(y, self.model, variant)
             weight = None if sample_weight is None else np.asarray(sample_weight, float)
-            for first, last, workspace in support.run_forward(
+            for first, last, workspace in machines.run_forward(
                 machine, "evaluate", params, x, targets, weight, self.threads
             ):
                 outputs.append(workspace["y_hat"][: last - first].copy())
@@ -158,35 +171,34 @@ class ProgramKernels:
             "initial": initial_of_program(program),
         }
         summary = [f"a program; numbers are {dtype}"]
-        source = programs_source(derived, derived, request, IMPORT, summary, described, outputs)
+        source = programs_source(derived, derived, request, import_source(dtype), summary, described, outputs)
         self.path = stored("program", source, support_source())
-        module = load(self.path)
-        self._machine = support.Machine(module.KERNELS, vars(module))
+        self._machine = machine_of(self.path, source)
 
     @property
     def source(self) -> str:
         """The generated source."""
         return self.path.read_text(encoding="utf-8")
 
-    def machine(self) -> support.Machine:
+    def machine(self) -> machines.Machine:
         """What runs the kernels."""
         return self._machine
 
     def init(self, seed: int = 0) -> dict[str, NDArray[Any]]:
         """First values of all parameters."""
-        return support.initial_parameters(self._machine, seed)
+        return machines.initial_parameters(self._machine, seed)
 
     def predict(self, params: Mapping[str, ArrayLike], x: Any) -> Any:
         """The outputs besides the loss: an array, or a dict where there are several."""
         with as_data_errors():
-            return support.run_predict(self._machine, params, x, self.threads)
+            return machines.run_predict(self._machine, params, x, self.threads)
 
     def loss_and_gradients(
         self, params: Mapping[str, ArrayLike], x: Any = None, y: Any = None, sample_weight: Any = None
     ) -> tuple[float, dict[str, NDArray[Any]]]:
         """The loss and its gradient with respect to every parameter."""
         with as_data_errors():
-            return support.run_gradients(self._machine, params, x, y, sample_weight, self.threads)
+            return machines.run_gradients(self._machine, params, x, y, sample_weight, self.threads)
 
 
 def initial_of_program(program: Program) -> dict[str, tuple[str, float]]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..symbolic.errors import SpecError
-from . import support
+from . import machine as machines
 from .callbacks import Callback, give_back, kept_by
 from .divergence import DivergenceError, Guard, State, Trouble
 from .keeping import Keeper
@@ -135,7 +135,7 @@ class Session:
             return
         training, best = trainer._training, trainer.best_parameters
         if trainer._safe is None and self.again and best is not None:
-            training = support.Training(trainer.kernels.machine(trainer._variant), best, 1)
+            training = machines.Training(trainer.kernels.machine(trainer._variant), best, 1)
         trainer._safe = trainer._safe or State.of(training)
 
     def go_to(self, epoch: int, losses: Array) -> None:

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from ..codegen.emit import Update
 from ..codegen.generate import Request, model_source
 from ..symbolic.errors import SpecError
 from ..symbolic.model import Model, Variant
-from .kernels import DTYPES, support_source
+from .kernels import DTYPES
 
 USE = '''
 
 # ---- using the kernels
 
-MACHINE = Machine(KERNELS, globals())
+class _Compiled:
+    """Machine code of the functions of this file, which Numba keeps in its cache."""
+
+    def __init__(self, compiled):
+        self.compiled, self.known = compiled, {}
+
+    def address(self, name):
+        if name not in self.known:
+            self.known[name] = self.compiled(name)
+        return self.known[name].address
+
+
+def _phase(name):
+    signature = types.void(types.int64, types.int64, types.CPointer(types.int64))
+    try:
+        return cfunc(signature, cache=True, **OPTIONS)(globals()[name])
+    except Exception:  # noqa: BLE001  no folder to cache in, or a damaged cache; what is really wrong is raised again
+        return cfunc(signature, **OPTIONS)(globals()[name])
+
+
+MACHINE = Machine(KERNELS, _Compiled(_phase), Team(_Compiled(compiled)))
 
 
 def init(seed=0):
@@ -111,9 +132,16 @@ def generate_source(
         raise SpecError(f"dtype = {dtype!r}; choose one of {', '.join(DTYPES)}")
     variant = Variant(model.loss.classes, weighted)
     request = Request(variant, Update(optimiser, clip_value, clip_norm), dtype)
-    return model_source(model, request, _inlined(support_source())) + USE
+    return model_source(model, request, _inlined(dtype)) + USE
 
 
-def _inlined(support: str) -> str:
-    """The text of the support module, without its docstring."""
-    return re.sub(r'\A""".*?"""\n', "", support, count=1, flags=re.DOTALL).strip() + "\n"
+def _inlined(dtype: str) -> str:
+    """The text of all that kernels stand on, in the order of its imports, without what imports it from chainrule."""
+    folder = Path(__file__).parent
+    names = (f"elementary_{dtype}", "control", "tiles", "products", "driver", "blas", "team", "support", "machine")
+    return "\n\n".join(_text((folder / f"{name}.py").read_text(encoding="utf-8")) for name in names) + "\n"
+
+
+def _text(module: str) -> str:
+    module = re.sub(r'\A""".*?"""\n', "", module, count=1, flags=re.DOTALL)
+    return re.sub(r"^from \.\w* import (\([^)]*\)|[^\n]*)(  # fmt: skip)?\n", "", module, flags=re.MULTILINE).strip()

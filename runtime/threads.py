@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Final
 
-import numba
+from .control import MOST_THREADS
 
 ROUNDS: Final = 5  # a trial of every number, in turns: a disturbance seldom meets all trials of one
 TRIAL_SECONDS: Final = 1e-3  # long enough for the clock and for what a call costs besides its steps
@@ -21,8 +21,7 @@ BUSY: Final = 3.0  # the choice is made again where a step takes so many times w
 def threads_at_most(wanted: int | None) -> int:
     """As many as the process may use, and not more than are wanted."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set when Numba is loaded
-    return max(1, min(wanted or cores, most))
+    return max(1, min(wanted or cores, MOST_THREADS))
 
 
 def numbers_to_try(most: int) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from ..symbolic.errors import DataError, SpecError, nearest
 from ..symbolic.model import Model, Variant
 from ..symbolic.optimisers import Optimiser
 from ..symbolic.schedules import ReduceOnPlateau, Schedule
-from . import support
+from . import machine as machines
 from .arguments import (
     as_metrics,
     as_optimiser,
@@ -113,7 +113,7 @@ class Trainer:
         self._parameters = self.kernels.init(self.seed)
         if not self._parameters:
             raise SpecError("trainer: the model has no parameters; there is nothing to train")
-        self._training: support.Training | None = None
+        self._training: machines.Training | None = None
         self._variant: Variant | None = None
         self._position = Position()
         self._safe: State | None = None  # to roll back to: the one at the beginning of the best epoch
@@ -143,7 +143,7 @@ class Trainer:
             self._fitting.guard.forget()
 
     def _put(self, given: Mapping[str, Array]) -> None:
-        self._parameters = {k: v.copy() for k, v in support.shaped(self.kernels.machine(), given).items()}
+        self._parameters = {k: v.copy() for k, v in machines.shaped(self.kernels.machine(), given).items()}
         if self._training is not None:
             for name, array in given.items():
                 self._training.parameters[name][...] = array
@@ -162,7 +162,7 @@ class Trainer:
                     f"parameter {name}: {np.asarray(parameters[name]).dtype} is no type of numbers; give numbers"
                 )
         with as_data_errors():
-            return dict(support.parameter_arrays(self.kernels.machine(), parameters))
+            return dict(machines.parameter_arrays(self.kernels.machine(), parameters))
 
     def larger_is_better(self, column: str) -> bool:
         """Whether a column of the history is a score, not an error."""
@@ -405,13 +405,13 @@ class Trainer:
         machine = self.kernels.machine(variant)
         batch = min(self.batch_size, len(data))
         if self._training is None or (variant, batch) != (self._variant, self._training.batch):
-            fresh = support.Training(machine, self._live(), batch)
+            fresh = machines.Training(machine, self._live(), batch)
             if self._training is not None:
                 fresh.states, fresh.scalars = self._training.states, self._training.scalars
             self._training, self._variant = fresh, variant
-        machine.phases("train")  # compiled here, or the first step that is timed would take seconds
+        machine.phases("train", batch)  # compiled here, or the first step that is timed would take seconds
         with as_data_errors():
-            return dict(support.given_arrays(machine, data.x, data.y, data.weight))
+            return dict(machines.given_arrays(machine, data.x, data.y, data.weight))
 
     # using the model
 
@@ -430,7 +430,7 @@ class Trainer:
     def _live(self) -> Mapping[str, Array]:
         if self._training is None:
             return self._parameters
-        return dict(support.shaped(self.kernels.machine(), self._training.parameters))
+        return dict(machines.shaped(self.kernels.machine(), self._training.parameters))
 
     def summary(self) -> str:
         """Layers, shapes and numbers of parameters as a table."""

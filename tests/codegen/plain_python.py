@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.codegen.generate import NUMBA_NAMES, Request, model_source, programs_source
-from chainrule.runtime import support
+from chainrule.codegen.generate import NUMBA, Request, head_source, model_source, programs_source
+from chainrule.runtime import machine, support
 from chainrule.symbolic.derivation import derived_program
 from chainrule.symbolic.language import Program
 from chainrule.symbolic.model import Model, Variant
 
-NUMBA = "from numba import carray, njit\n"
 FAR_AWAY = -(2**62)  # an integer that no array has a place for
 
 
@@ -75,19 +74,25 @@ def as_it_is(*arguments: Any, **options: Any) -> Any:
 
 
 NAMES: Mapping[str, Any] = {
-    "carray": lambda table, shape: table,
     "gemm": gemm,
+    "log": math.log,
+    "log1p": math.log1p,
+    "erf": math.erf,
+    "exp": math.exp,
+    "expm1": math.expm1,
     "njit": as_it_is,
     "power": power,
     "sigmoid": sigmoid,
     "sign": sign,
+    "slots": lambda table, count: table,
     "softplus": softplus,
+    "tanh": math.tanh,
     "uniform": support.uniform.py_func,
     "view": view,
 }
 
 
-class PythonMachine(support.Machine):
+class PythonMachine(machine.Machine):
     """Runs the phases of a module in Python; `backwards` is the other order of the tasks in each phase."""
 
     def __init__(self, source: str, folder: Path) -> None:
@@ -100,7 +105,8 @@ class PythonMachine(support.Machine):
         module = importlib.util.module_from_spec(spec)
         vars(module).update(NAMES)
         spec.loader.exec_module(module)
-        super().__init__(module.KERNELS, vars(module))
+        super().__init__(module.KERNELS, None, None)
+        self.functions = vars(module)
         self.source, self.backwards = source, False
 
     def workspace(self, routine: str, samples: int) -> dict[str, np.ndarray]:
@@ -110,12 +116,13 @@ class PythonMachine(support.Machine):
         return made
 
     def run(self, routine, table, total, batch, threads=1, first=0, last=1, key=0):  # type: ignore[no-untyped-def]
+        rows = machine.rows_of_block(batch, *self.kernels["work"][routine])
         for step in range(first, last):
             samples = min(batch, total - step * batch)
             table[:3] = samples, step * batch, step
-            table[4] = key + 1000003 * step
+            table[4], table[6] = key + 1000003 * step, rows
             for phase in self.kernels["routines"][routine]:
-                count = phase["tasks"] + sum(-(-samples // block) for block in phase["sample_blocks"])
+                count = phase["tasks"] + sum(-(-samples // (block or rows)) for block in phase["sample_blocks"])
                 tasks = range(count)[::-1] if self.backwards else range(count)
                 with np.errstate(all="ignore"):
                     for task in tasks:
@@ -157,4 +164,4 @@ def in_both_orders(machine: PythonMachine, run: Run) -> tuple[float, Arrays]:
     return loss, gradients
 
 
-assert NUMBA in NUMBA_NAMES
+assert all(NUMBA in head_source(real) for real in ("float32", "float64"))

@@ -8,17 +8,14 @@ import pytest
 import chainrule as cr
 from chainrule.codegen.legal import legalised
 from chainrule.codegen.plan import (
-    ELEMENTS_OF_A_BLOCK,
-    FEWEST_ROWS,
-    MOST_ROWS,
-    WORK_OF_A_ROW_BLOCK,
+    FEWEST_ELEMENTS,
+    PARTS,
     Plan,
     Product,
     by_rows,
     operations_of,
     plan,
     product_of,
-    row_block,
 )
 from chainrule.symbolic.derivation import derived_program
 from chainrule.symbolic.language import SAMPLES, Program
@@ -207,23 +204,19 @@ def test_some_parameters_are_still_read() -> None:
 # Blocks
 
 
-def test_row_block_holds_a_fair_amount_of_work() -> None:
-    for operations in (0, 1, 1000, 7_813, 12_345, 125_000, 10**9):
-        block = row_block(operations)
-        assert FEWEST_ROWS <= block <= MOST_ROWS
-        assert block % 8 == 0
-        if FEWEST_ROWS < block < MOST_ROWS:
-            assert 0.9 * WORK_OF_A_ROW_BLOCK < block * operations <= WORK_OF_A_ROW_BLOCK
-    assert row_block(1) == MOST_ROWS
-    assert row_block(10**9) == FEWEST_ROWS
-
-
-def test_blocks_of_parameters_stay_in_a_cache() -> None:
+def test_gradients_are_cut_into_parts_that_are_not_too_small() -> None:
     planned = made(cr.Model(1000, [cr.Dense(100, "relu"), cr.Dense(3)]).program())
     tasks = {t.gradient_of: t for phase in planned.phases for t in phase.tasks}
-    assert tasks["W1"].block == ELEMENTS_OF_A_BLOCK // 1000
+    assert tasks["W1"].block == 100 // PARTS
     assert tasks["Wo"].block == 3
     assert tasks["bo"].block == 3
+    small = made(cr.Model(64, [cr.Dense(100, "relu"), cr.Dense(3)]).program())
+    tasks = {t.gradient_of: t for phase in small.phases for t in phase.tasks}
+    assert tasks["W1"].block == FEWEST_ELEMENTS // 64
+
+
+def test_largest_product_of_one_sample() -> None:
+    assert made(cr.Model(20, [cr.Dense(30, "relu"), cr.Dense(3)]).program()).largest_product == 20 * 30
 
 
 def test_operations_of_one_sample() -> None:

@@ -12,7 +12,7 @@ import sympy as sp
 from autograd import elementwise_grad, value_and_grad
 
 import chainrule as cr
-from chainrule.runtime import support
+from chainrule.runtime import machine as machines
 from chainrule.symbolic.activations import ACTIVATIONS, Z
 from chainrule.symbolic.language import SAMPLE_INDEX, Equation, Program, Role, Tensor, index
 from chainrule.symbolic.losses import LOSSES
@@ -70,14 +70,14 @@ def test_activation_with_losses(activation: str, tmp_path: Path) -> None:
         rng = np.random.default_rng([number, len(activation)])
         model = cr.Model(2, [cr.Dense(4, activation)], loss)
         machine = model_machine(model, tmp_path, Variant(weighted=bool(number % 2)))
-        parameters = shifted(support.initial_parameters(machine), number)
+        parameters = shifted(machines.initial_parameters(machine), number)
         x, y = rng.normal(size=(3, 2)), targets(loss, 3, 4, rng)
         if loss in POSITIVE:  # keep what comes out between 0 and 1
             parameters["Wo"] *= 0.05
             parameters["bo"] = (-0.5 if activation in ("exp", "softplus") else 0.5) + 0.05 * rng.normal(size=4)
             x = x.clip(-1, 1)
         weight = np.array([0.5, 0.0, 2.0]) if number % 2 else None
-        got = in_both_orders(machine, lambda m: support.run_gradients(m, parameters, x, y, weight))  # noqa: B023
+        got = in_both_orders(machine, lambda m: machines.run_gradients(m, parameters, x, y, weight))  # noqa: B023
         assert_same(got, reference.loss_and_gradients([activation], loss, parameters, x, y, weight))
         checked += 1
     assert checked >= 3
@@ -111,9 +111,9 @@ def kernels(layers: tuple[str, ...], loss: str, dtype: str = "float64") -> cr.Ke
     return cr.compile(cr.Model(3, made, loss, PENALTIES if loss in PENALISED else []), dtype)
 
 
-def block_of(made: cr.Kernels, variant: Variant) -> int:
-    phases = made.machine(variant).kernels["routines"]["gradients"]
-    return max(size for phase in phases for size in phase["sample_blocks"])
+def rows_of(made: cr.Kernels, variant: Variant, samples: int) -> int:
+    """Samples in a block."""
+    return made.machine(variant).phases("gradients", samples)[1]
 
 
 def check(layers: tuple[str, ...], loss: str, samples: int, weighted: bool, seed: int) -> None:
@@ -137,8 +137,8 @@ def test_groups_hold_every_row() -> None:
 @pytest.mark.parametrize("loss", [*GROUPS, *OTHER_LOSSES])
 def test_gradients_equal_autograd_for_odd_batches(loss: str) -> None:
     layers = GROUPS.get(loss) or OTHER_LOSSES[loss]
-    block = block_of(kernels(layers, loss), Variant())
-    assert 32 <= block <= 512
+    block = rows_of(kernels(layers, loss), Variant(), 512)
+    assert 8 <= block <= 512
     for seed, samples in enumerate((1, 2, 31, 33, block, block + 1)):
         check(layers, loss, samples, False, seed)
 
@@ -206,7 +206,7 @@ def test_same_bits_for_any_number_of_threads(wide: cr.Kernels) -> None:
     x, y = rng.normal(size=(321, 200)), rng.integers(0, 3, 321)
     phases = wide.machine().kernels["routines"]["gradients"]
     assert max(phase["tasks"] for phase in phases) > 4
-    assert 2 * max(size for phase in phases for size in phase["sample_blocks"]) < 321
+    assert 2 * wide.machine().phases("gradients", 321)[1] < 321
     parameters, results = wide.init(1), []
     for threads in (1, 2, 4, 1):
         wide.threads = threads
@@ -222,12 +222,12 @@ def test_same_bits_for_any_number_of_threads(wide: cr.Kernels) -> None:
 def test_predict_any_number_of_samples(wide: cr.Kernels) -> None:
     rng = np.random.default_rng(2)
     parameters = {k: np.asarray(v, "float64") for k, v in wide.init(2).items()}
-    x = rng.normal(size=(support.CHUNK + 37, 200)).astype("float32")
+    x = rng.normal(size=(machines.CHUNK + 37, 200)).astype("float32")
     wanted = reference.predicted(["tanh", "softmax"], parameters, x.astype("float64"))
     got = wide.predict(parameters, x)
     assert got.shape == (len(x), 3)
     np.testing.assert_allclose(got, wanted, atol=2e-6)
-    for first, last in ((0, 1), (support.CHUNK - 1, support.CHUNK + 2), (0, support.CHUNK)):
+    for first, last in ((0, 1), (machines.CHUNK - 1, machines.CHUNK + 2), (0, machines.CHUNK)):
         np.testing.assert_allclose(wide.predict(parameters, x[first:last]), wanted[first:last], atol=2e-6)
 
 
@@ -239,7 +239,7 @@ def test_evaluate_is_the_loss_and_the_outputs() -> None:
     np.testing.assert_allclose(outputs, reference.predicted(CLASSES, parameters, X), rtol=1e-10)
     many = np.tile(X, (200, 1))
     again, outputs = made.evaluate(parameters, many, np.tile(LABELS, 200))
-    assert len(outputs) == len(many) > support.CHUNK
+    assert len(outputs) == len(many) > machines.CHUNK
     assert again == pytest.approx(loss, rel=1e-12)
 
 

@@ -1,4 +1,4 @@
-"""What kernels stand on: products by address, random numbers, elementary functions at their edges, the door."""
+"""What kernels stand on: products by address, random numbers, elementary functions at their edges."""
 
 import itertools
 import math
@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 from numba import njit
 
-from chainrule.runtime import support
-from chainrule.runtime.support import conform, draw, gemm, power, sigmoid, sign, softplus, uniform, view
+from chainrule.runtime.native import team
+from chainrule.runtime.support import gemm, power, sigmoid, sign, softplus, uniform, view
 
 DTYPES = ("float32", "float64")
+
+
+for real in DTYPES:
+    team().provide_products(real)
 
 
 @njit
@@ -134,67 +138,3 @@ def test_power() -> None:
     assert calculated(2.0, 0.5) == pytest.approx(2**0.5)
     assert calculated(0.0, 0.0) == 1.0
     assert np.isnan(calculated(-2.0, 0.5))
-
-
-# The door
-
-
-def test_conform_makes_contiguous_arrays_of_the_type() -> None:
-    made = conform("x", np.arange(12).reshape(3, 4).T, "real", (3,), np.dtype("float32"))
-    assert made.dtype == np.float32
-    assert made.flags.c_contiguous
-    assert made.tolist() == [[0, 4, 8], [1, 5, 9], [2, 6, 10], [3, 7, 11]]
-    assert conform("x", [1, 2], "real", (1,), np.dtype("float64")).shape == (2, 1)
-    assert conform("y", [[1.0], [2.0]], "integer", (), np.dtype("float64")).tolist() == [1, 2]
-    same = np.zeros((2, 3))
-    assert conform("x", same, "real", (3,), np.dtype("float64")) is same  # nothing is copied without need
-
-
-@pytest.mark.parametrize(
-    ("value", "kind", "shape", "words"),
-    [
-        ([["a"]], "real", (1,), "give numbers"),
-        ([[None]], "real", (1,), "give numbers"),
-        ([[1j]], "real", (1,), "complex"),
-        (1.0, "real", (1,), "samples, 1"),
-        ([[1.0, 2.0]], "real", (3,), r"\(1, 2\)"),
-        ([[[1.0]]], "real", (1,), "samples, 1"),
-        ([0.5], "integer", (), "0.5 is not an integer"),
-        ([np.nan], "integer", (), "nan is not an integer"),
-        ([-1], "integer", (), "-1"),
-        ([4], "integer", (), "0 to 3"),
-        ([[1, 2]], "integer", (), "samples"),
-    ],
-)
-def test_conform_names_what_does_not_fit(value: object, kind: str, shape: tuple[int, ...], words: str) -> None:
-    with pytest.raises(ValueError, match=words) as error:
-        conform("thing", value, kind, shape, np.dtype("float64"), 4)
-    assert str(error.value).startswith("thing: ")
-
-
-def test_draws() -> None:
-    rng = np.random.default_rng(0)
-    assert (draw("constant", 0.5, (2, 3), rng) == 0.5).all()
-    normal, flat = draw("normal", 0.5, (100, 100), rng), draw("uniform", 0.5, (100, 100), rng)
-    assert normal.std() == pytest.approx(0.5, abs=0.02)
-    assert abs(normal).max() > 1
-    assert flat.std() == pytest.approx(0.5 / math.sqrt(3), abs=0.01)
-    assert 0.49 < abs(flat).max() <= 0.5
-    for shape in ((3, 5), (5, 3), (2, 3, 4)):
-        Q = draw("orthogonal", 2.0, shape, rng).reshape(shape[0], -1)
-        gram = Q @ Q.T if Q.shape[0] <= Q.shape[1] else Q.T @ Q
-        np.testing.assert_allclose(gram, 4 * np.eye(len(gram)), atol=1e-12)
-
-
-def test_blas_runs_on_one_thread_inside() -> None:
-    """Else each of our threads would start threads of its own."""
-    if support._blas.get is None:
-        pytest.skip("SciPy brings another BLAS here")
-    before = support._blas.get()
-    support._blas.set(2)
-    try:
-        with support._blas:
-            assert support._blas.get() == 1
-        assert support._blas.get() == 2
-    finally:
-        support._blas.set(before)

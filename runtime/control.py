@@ -1,0 +1,26 @@
+"""Places in the block of numbers by which the driver is told what to run, and in which its threads meet."""
+
+# what to run
+FIRST = 0  # step
+LAST = 1  # the step after the last
+PHASES = 2  # how many
+ADDRESSES = 3  # of the phases' functions: where they stand
+TASKS = 4  # of each phase, besides the blocks of samples: where they stand
+BLOCKS = 5  # samples in a block, `WIDTH` numbers for each phase: where they stand
+WIDTH = 6
+TABLE = 7  # the table of the kernels' arrays
+TOTAL = 8  # samples of all steps
+BATCH = 9  # samples of a step
+KEY = 10  # of the random numbers
+THREADS = 11
+PHASE = 12  # the function of the phase that is open
+
+# what changes while it runs, each in a cache line (and its neighbour, which processors fetch along) of its own
+OPEN = 16  # whether helpers may enter
+INSIDE = 32  # how many helpers have entered
+DONE = 48  # blocks of this phase that are done
+SHARES = 64  # of the workers
+STRIDE = 16
+
+MOST_THREADS = 256
+WORDS = SHARES + STRIDE * MOST_THREADS

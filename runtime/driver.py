@@ -1,0 +1,233 @@
+"""The loops over steps, phases and blocks: alone, or by a team of threads.
+
+    alone(control)          all blocks of all phases of all steps, in order
+    team(worker, control)   the same by several threads: worker 0 leads, the others help
+
+The leader opens a phase by giving every worker its share of the blocks, and opens the next one when all are done. A
+worker takes blocks from its own share, in which its data are likely to be in its cache, then from the others' shares.
+So nobody waits for a helper that the system has not woken yet: the leader does that share as well. What a block
+computes depends on the block alone, so the result does not depend on who computes it.
+
+A share is one number that is changed atomically: the serial number of the phase, the next block, the end.
+
+Everything here is compiled once for a machine, with Numba; `native.py` keeps the machine code.
+"""
+
+from llvmlite import ir
+from numba import cfunc, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .control import (
+    ADDRESSES,
+    BATCH,
+    BLOCKS,
+    DONE,
+    FIRST,
+    INSIDE,
+    KEY,
+    LAST,
+    OPEN,
+    PHASE,
+    PHASES,
+    SHARES,
+    STRIDE,
+    TABLE,
+    TASKS,
+    THREADS,
+    TOTAL,
+    WIDTH,
+)  # fmt: skip
+from .products import PRODUCT, product_of
+
+WORD = ir.IntType(64)
+ALONE, TEAM = types.void(types.int64), types.void(types.int64, types.int64)
+SPINS = 4_000  # looks at the shares, some 30 us, before a worker offers its core to others
+
+
+# ---- instructions that Python lacks
+
+
+@intrinsic
+def load(context, address):
+    """A number that other threads change: everything that they wrote before it is seen as well."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.load_atomic(builder.inttoptr(arguments[0], WORD.as_pointer()), "acquire", 8)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def store(context, address, value):
+    """Write a number; whoever reads it sees everything that was written before."""
+
+    def codegen(context, builder, signature, arguments):
+        builder.store_atomic(arguments[1], builder.inttoptr(arguments[0], WORD.as_pointer()), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def add(context, address, value):
+    """Add to a number that others add to as well."""
+
+    def codegen(context, builder, signature, arguments):
+        place = builder.inttoptr(arguments[0], WORD.as_pointer())
+        return builder.atomic_rmw("add", place, arguments[1], "acq_rel")
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def exchange(context, address, expected, value):
+    """Replace a number if it still is what is expected; whether it was."""
+
+    def codegen(context, builder, signature, arguments):
+        place = builder.inttoptr(arguments[0], WORD.as_pointer())
+        result = builder.cmpxchg(place, arguments[1], arguments[2], "acq_rel", "acquire")
+        return builder.extract_value(result, 1)
+
+    return types.boolean(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def offer_core(context):
+    """Let another thread run on this core."""
+
+    def codegen(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.IntType(32), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def call(context, address, task, worker, table):
+    """Call a phase by its address."""
+
+    def codegen(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [WORD, WORD, WORD.as_pointer()])
+        function = builder.inttoptr(arguments[0], kind.as_pointer())
+        builder.call(function, [arguments[1], arguments[2], builder.inttoptr(arguments[3], WORD.as_pointer())])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), codegen
+
+
+@intrinsic
+def words(context, address):
+    """Numbers that stand at an address."""
+    kind = types.CPointer(types.int64)
+
+    def codegen(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+    return kind(types.int64), codegen
+
+
+# ---- the loops
+
+
+def alone(control):
+    """All blocks, one after the other."""
+    c = words(control)
+    table, addresses, tasks, sizes = words(c[TABLE]), words(c[ADDRESSES]), words(c[TASKS]), words(c[BLOCKS])
+    width = c[WIDTH]
+    for step in range(c[FIRST], c[LAST]):
+        start = step * c[BATCH]
+        rest = c[TOTAL] - start
+        samples = rest if rest < c[BATCH] else c[BATCH]
+        table[0] = samples
+        table[1] = start
+        table[2] = step
+        table[4] = c[KEY] + 1000003 * step
+        for phase in range(c[PHASES]):
+            count = tasks[phase]
+            for k in range(width):
+                size = sizes[phase * width + k]
+                if size > 0:
+                    count += (samples + size - 1) // size
+            for task in range(count):
+                call(addresses[phase], task, 0, c[TABLE])
+
+
+def team(worker, control):
+    """The part of one worker; the leader returns when all is done and all helpers have left."""
+    c = words(control)
+    if worker > 0:
+        add(control + 8 * INSIDE, 1)
+        idle = 0
+        while load(control + 8 * OPEN) != 0:
+            found, threads = False, c[THREADS]
+            for k in range(threads if worker < threads else 0):
+                other = (worker + k) % threads
+                place = control + 8 * (SHARES + STRIDE * other)
+                share = load(place)
+                while share & 0xFFFFF > (share >> 20) & 0xFFFFF:
+                    if exchange(place, share, share + (1 << 20)):
+                        call(c[PHASE], (share >> 20) & 0xFFFFF, worker, c[TABLE])
+                        add(control + 8 * DONE, 1)
+                        found = True
+                    share = load(place)
+            idle = 0 if found else idle + 1
+            if idle > SPINS:
+                offer_core()
+        add(control + 8 * INSIDE, -1)
+        return
+
+    table, addresses, tasks, sizes = words(c[TABLE]), words(c[ADDRESSES]), words(c[TASKS]), words(c[BLOCKS])
+    threads, width, serial = c[THREADS], c[WIDTH], 0
+    for step in range(c[FIRST], c[LAST]):
+        start = step * c[BATCH]
+        rest = c[TOTAL] - start
+        samples = rest if rest < c[BATCH] else c[BATCH]
+        table[0] = samples
+        table[1] = start
+        table[2] = step
+        table[4] = c[KEY] + 1000003 * step
+        for phase in range(c[PHASES]):
+            count = tasks[phase]
+            for k in range(width):
+                size = sizes[phase * width + k]
+                if size > 0:
+                    count += (samples + size - 1) // size
+            if count == 1:
+                call(addresses[phase], 0, 0, c[TABLE])
+                continue
+            serial = (serial + 1) & 0x3FFFFF
+            c[PHASE] = addresses[phase]
+            store(control + 8 * DONE, 0)
+            for other in range(threads):
+                begin, end = count * other // threads, count * (other + 1) // threads
+                store(control + 8 * (SHARES + STRIDE * other), (serial << 40) | (begin << 20) | end)
+            for other in range(threads):
+                place = control + 8 * (SHARES + STRIDE * other)
+                share = load(place)
+                while share & 0xFFFFF > (share >> 20) & 0xFFFFF:
+                    if exchange(place, share, share + (1 << 20)):
+                        call(addresses[phase], (share >> 20) & 0xFFFFF, 0, c[TABLE])
+                        add(control + 8 * DONE, 1)
+                    share = load(place)
+            idle = 0
+            while load(control + 8 * DONE) < count:
+                idle += 1
+                if idle > SPINS:
+                    offer_core()
+    store(control + 8 * OPEN, 0)
+    while load(control + 8 * INSIDE) != 0:
+        offer_core()
+
+
+def compiled(name):
+    """One of the driver's functions, compiled."""
+    made = {
+        "alone": (ALONE, alone),
+        "team": (TEAM, team),
+        "product_float32": (PRODUCT, product_of(ir.FloatType(), 4)),
+        "product_float64": (PRODUCT, product_of(ir.DoubleType(), 8)),
+    }
+    signature, function = made[name]
+    return cfunc(signature, error_model="numpy")(function)

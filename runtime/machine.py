@@ -1,0 +1,282 @@
+"""Kernels at work: arrays are checked and laid out, phases run in parallel loops, parameters are trained.
+
+It needs NumPy alone, besides the machine code that `code` gives and the team of threads that runs it; `chainrule
+generate` copies its text.
+"""
+
+import math
+
+import numpy as np
+
+WORK_OF_A_BLOCK = 640_000  # operations: some 10 us of one core, for which a thread more is worth it
+WIDE = 65_536  # multiplications of one sample in one product, above which BLAS needs more rows at a time
+FEWEST_ROWS, FEWEST_WIDE_ROWS, MOST_ROWS = 8, 64, 512
+
+
+def rows_of_block(samples, operations, largest_product):
+    """How many samples make a block: a function of the model and the batch alone, so that the bits are too.
+
+    Enough work to be worth a thread, few enough samples to stay in a cache; blocks of the same size, as far as it goes.
+    """
+    fewest = FEWEST_WIDE_ROWS if largest_product > WIDE else FEWEST_ROWS
+    blocks = max(1, -(-samples * operations // WORK_OF_A_BLOCK))
+    rows = min(MOST_ROWS, max(fewest, -(-samples // blocks)))
+    count = -(-samples // rows)
+    return -(-samples // count // 8) * 8
+
+
+class Machine:
+    """Kernels, compiled when they are first needed, and run on arrays given by name.
+
+    kernels   the description KERNELS of a module
+    code      `code.address(name)`: the machine code of a phase
+    team      what runs phases in parallel loops
+    """
+
+    def __init__(self, kernels, code, team):
+        self.kernels, self.code, self.team = kernels, code, team
+        self.real = np.dtype(kernels["real"])
+        self._phases = {}
+
+    def phases(self, routine, batch):
+        """Addresses, numbers of tasks and sizes of blocks of a routine's phases, for batches of so many samples."""
+        key = routine, batch
+        if key not in self._phases:
+            self.team.provide_products(self.real.name)
+            phases = self.kernels["routines"][routine]
+            rows = rows_of_block(batch, *self.kernels["work"][routine])
+            blocks = np.zeros((len(phases), max([len(p["sample_blocks"]) for p in phases] + [1])), np.int64)
+            for k, p in enumerate(phases):
+                blocks[k, : len(p["sample_blocks"])] = [size or rows for size in p["sample_blocks"]]
+            addresses = np.array([self.code.address(p["function"]) for p in phases], np.int64)
+            tasks = np.array([p["tasks"] for p in phases], np.int64)
+            self._phases[key] = (addresses, tasks, blocks), rows
+        return self._phases[key]
+
+    def workspace(self, routine, samples):
+        """Arrays for everything that a routine computes on a batch."""
+        kinds = {"real": self.real, "integer": np.dtype(np.int64)}
+        made = {}
+        for name, (kind, shape) in self.kernels["workspace"][routine].items():
+            made[name] = aligned([samples if size == "N" else size for size in shape], kinds[kind])
+        return made
+
+    def table(self, routine, arrays, gathering=False):
+        """The table of addresses for a routine; the arrays must live as long as it is used."""
+        slots = self.kernels["slots"]
+        missing = [name for name in self.kernels["needs"][routine] if name not in arrays]
+        if missing:
+            raise ValueError(f"{missing[0]}: missing; {routine} needs it")
+        table = np.zeros(len(slots), np.int64)
+        for name, array in arrays.items():
+            if name in slots:
+                table[slots[name]] = array.ctypes.data
+        table[slots["@gathering"]] = gathering
+        return table
+
+    def run(self, routine, table, total, batch, threads=1, first=0, last=1, key=0):
+        """Run the steps first..last-1 of a routine."""
+        phases, rows = self.phases(routine, batch)
+        table[self.kernels["slots"]["@rows"]] = rows
+        self.team.run(phases, table, first, last, total, batch, threads, key)
+
+
+def aligned(shape, dtype):
+    """An array, not filled, that begins at a cache line."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    space = np.empty(size + 64, np.uint8)
+    skipped = -space.ctypes.data % 64
+    return space[skipped : skipped + size].view(dtype).reshape(shape)
+
+
+# ---- from data to arrays that the kernels take
+
+
+def conform(name, value, kind, shape, real, bound=None):
+    """The value as a contiguous array of samples, or ValueError with the shape or the value that does not fit."""
+    array = np.asarray(value)
+    if array.dtype == object or array.dtype.kind not in "fiub":
+        raise ValueError(f"{name}: values of type {array.dtype}; give numbers")
+    if array.ndim == 1 and shape == (1,):
+        array = array[:, None]
+    if kind == "integer" and array.ndim == len(shape) + 2 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim == 0 or array.shape[1:] != shape:
+        wanted = ", ".join(map(str, ("samples", *shape)))
+        raise ValueError(f"{name}: shape {array.shape}; the model takes ({wanted})")
+    if kind != "integer":
+        return np.ascontiguousarray(array, real)
+    if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
+        raise ValueError(f"{name}: {array[~np.isfinite(array)].flat[0]} is not an integer")
+    if array.dtype.kind == "f" and not np.all(array == np.floor(array)):
+        raise ValueError(f"{name}: {array[array != np.floor(array)].flat[0]} is not an integer")
+    array = np.ascontiguousarray(array, np.int64)
+    if array.size and (array.min() < 0 or (bound is not None and array.max() >= bound)):
+        wrong = int(array.min() if array.min() < 0 else array.max())
+        raise ValueError(f"{name}: the value {wrong}; integers are 0 to {'...' if bound is None else bound - 1}")
+    return array
+
+
+def draw(distribution, scale, shape, rng):
+    """First values of a parameter: constant, normal, uniform in [-scale, scale), or orthogonal with this gain."""
+    if distribution == "constant":
+        return np.full(shape, scale)
+    if distribution == "normal":
+        return rng.standard_normal(shape) * scale
+    if distribution == "uniform":
+        return rng.uniform(-1.0, 1.0, shape) * scale
+    rows, columns = shape[0], math.prod(shape[1:])
+    tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(tall)
+    q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)  # then q is uniform (Mezzadri 2007, section 5)
+    return np.ascontiguousarray(q if rows >= columns else q.T).reshape(shape) * scale
+
+
+def given_arrays(machine, x, y=None, sample_weight=None):
+    """Inputs, targets and weights by the names that the kernels know them by. Several inputs come as a dict."""
+    kernels, real = machine.kernels, machine.real
+    arrays = {}
+    for what, value in (("inputs", x), ("targets", y), ("weights", sample_weight)):
+        if value is None:
+            continue
+        entries = kernels[what]
+        values = value if isinstance(value, dict) else dict.fromkeys(entries, value)
+        for name, (kind, shape) in entries.items():
+            if name not in values:
+                raise ValueError(f"{name}: missing; give a dict with {', '.join(entries)}")
+            arrays[name] = conform(name, values[name], kind, tuple(shape), real, kernels["bounds"].get(name))
+    counts = {name: len(a) for name, a in arrays.items()}
+    if not counts and kernels["inputs"]:
+        raise ValueError("x: missing; give the inputs")
+    for name in kernels["weights"]:
+        if name in arrays and arrays[name].size and not arrays[name].min() >= 0:
+            raise ValueError(f"{name}: the weight {arrays[name].min()}; a weight is at least 0")
+    if len(set(counts.values())) > 1:
+        raise ValueError("different numbers of samples: " + ", ".join(f"{k} has {v}" for k, v in counts.items()))
+    if 0 in counts.values():
+        raise ValueError("x: no samples; give at least one")
+    return arrays
+
+
+def parameter_arrays(machine, parameters):
+    """The parameters as contiguous arrays of the kernels' type, checked against their shapes."""
+    arrays = {}
+    if not hasattr(parameters, "keys"):
+        raise ValueError(f"parameters: {type(parameters).__name__}; give a dict of name -> array")
+    for name, shape in machine.kernels["parameters"].items():
+        if name not in parameters:
+            raise ValueError(f"parameter {name} is missing; the model has {', '.join(machine.kernels['parameters'])}")
+        value = np.asarray(parameters[name])
+        if value.dtype.kind not in "fiub":
+            raise ValueError(f"parameter {name}: values of type {value.dtype}; give real numbers")
+        if value.shape != tuple(shape):
+            raise ValueError(f"parameter {name}: shape {value.shape}; the model takes {tuple(shape)}")
+        arrays[name] = np.ascontiguousarray(value, machine.real).reshape(tuple(shape) or (1,))
+    return arrays
+
+
+def shaped(machine, arrays):
+    """Arrays of the parameters' own shapes: kernels keep single numbers as arrays of one."""
+    return {name: arrays[name].reshape(tuple(shape)) for name, shape in machine.kernels["parameters"].items()}
+
+
+def initial_parameters(machine, seed=0):
+    """First values of all parameters, drawn in their order from one generator."""
+    rng = np.random.default_rng(seed)
+    kernels = machine.kernels
+    drawn = {}
+    for name, shape in kernels["parameters"].items():
+        distribution, scale = kernels["initial"][name]
+        drawn[name] = np.asarray(draw(distribution, scale, tuple(shape), rng), machine.real)
+    return drawn
+
+
+CHUNK = 4096  # samples at a time, where a whole data set is predicted
+
+
+def run_forward(machine, routine, parameters, x, y=None, sample_weight=None, threads=1):
+    """Run `predict` or `evaluate` in chunks; yields (first, last, workspace)."""
+    given = given_arrays(machine, x, y, sample_weight)
+    known = parameter_arrays(machine, parameters)
+    total = len(next(iter(given.values())))
+    batch = min(total, CHUNK)
+    workspace = machine.workspace(routine, batch)
+    for first in range(0, total, batch):
+        last = min(first + batch, total)
+        part = {name: a[first:last] for name, a in given.items()}
+        table = machine.table(routine, {**workspace, **known, **part})
+        machine.run(routine, table, last - first, batch, threads)
+        yield first, last, workspace
+
+
+def run_predict(machine, parameters, x, threads=1):
+    """The outputs of the model for all samples; a dict where it has several."""
+    outputs = machine.kernels["outputs"]
+    results = {name: [] for name in outputs}
+    for first, last, workspace in run_forward(machine, "predict", parameters, x, threads=threads):
+        for name in outputs:
+            results[name].append(workspace[name][: last - first].copy())
+    joined = {name: parts[0] if len(parts) == 1 else np.concatenate(parts) for name, parts in results.items()}
+    return joined if len(outputs) > 1 else joined[outputs[0]]
+
+
+def run_gradients(machine, parameters, x, y=None, sample_weight=None, threads=1):
+    """The loss and its gradient with respect to every parameter."""
+    given = given_arrays(machine, x, y, sample_weight)
+    known = parameter_arrays(machine, parameters)
+    total = len(next(iter(given.values()))) if given else 1
+    workspace = machine.workspace("gradients", total)
+    table = machine.table("gradients", {**workspace, **known, **given})
+    machine.run("gradients", table, total, total, threads)
+    names = machine.kernels["gradients"]
+    gradients = shaped(machine, {p: workspace[q] for p, q in names.items()})
+    return float(workspace[machine.kernels["loss"]][0]), gradients
+
+
+class Training:
+    """The state of a training: parameters, the optimiser's states, and the arrays of one batch."""
+
+    def __init__(self, machine, parameters, batch_size, threads=1):
+        rule = machine.kernels["optimiser"]
+        self.machine, self.batch, self.threads = machine, batch_size, threads
+        self.parameters = {k: v.copy() for k, v in parameter_arrays(machine, parameters).items()}
+        self.states = {
+            f"{name}@{state}": np.full_like(array, value)
+            for name, array in self.parameters.items()
+            for state, value in rule["states"].items()
+        }
+        self.scalars = np.array(list(rule["scalars"].values()), np.float64)
+        self.batch_arrays = {**machine.workspace("train", batch_size), **self._given(batch_size)}
+        self._scratch_of(1)
+        self.batch_arrays["@squares"] = np.zeros(len(self.parameters))
+
+    def _scratch_of(self, threads):
+        self.batch_arrays["@scratch"] = aligned((self.machine.kernels["scratch"] * threads,), np.uint8)
+
+    def _given(self, samples):
+        kernels, arrays = self.machine.kernels, {}
+        for what in ("inputs", "targets", "weights"):
+            for name, (kind, shape) in kernels[what].items():
+                dtype = np.int64 if kind == "integer" else self.machine.real
+                arrays[name] = aligned((samples, *shape), dtype)
+        return arrays
+
+    def epoch(self, given, order, rates, key=0, first=0, last=None):
+        """Run the steps first..last-1 of an epoch over the samples in this order; returns the loss of every step."""
+        steps = -(-len(order) // self.batch)
+        last = steps if last is None else last
+        losses = np.zeros(steps)
+        arrays = {
+            **self.batch_arrays,
+            **self.parameters,
+            **self.states,
+            "@scalars": self.scalars,
+            "@rates": rates,
+        }
+        arrays |= {"@order": order, "@losses": losses} | {f"@{name}": a for name, a in given.items()}
+        if len(self.batch_arrays["@scratch"]) < self.machine.kernels["scratch"] * self.threads:
+            self._scratch_of(self.threads)
+        arrays["@scratch"] = self.batch_arrays["@scratch"]
+        table = self.machine.table("train", arrays, gathering=True)
+        self.machine.run("train", table, len(order), self.batch, self.threads, first, last, key)
+        return losses[first:last]

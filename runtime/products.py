@@ -1,0 +1,123 @@
+"""Matrix products by address: small ones in tiles of registers, large ones by BLAS.
+
+A function of the extents alone decides which, so the bits do not depend on anything else. In tiles, every number of
+the result is one sum in the order of the depth, whatever tile it falls into: the rows may be cut into blocks anywhere.
+Only products of fewer than `FEW_ROWS` rows add in another order.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .tiles import TILE_ROWS, WORD, dots, instructions, stack, tile, turn, vector_bytes
+
+PRODUCT = types.void(*[types.int64] * 11)
+DEEPEST = 1024  # a turned panel lies on the stack
+FEW_ROWS = 5  # below it, turning a panel costs more than it saves
+MOST_IN_TILES = 3_000_000  # multiplications: above, packing pays and BLAS is faster (docs/performance.md)
+
+
+def _blas(real):
+    """xGEMM as Fortran has it, with alpha = 1 and beta = 0: column-major, everything by reference.
+
+    Integers stand in 64 bits, of which a library with integers of 32 reads the lower half.
+    """
+    symbol = "chainrule_sgemm" if real == ir.FloatType() else "chainrule_dgemm"
+
+    @intrinsic
+    def function(context, arguments):
+        def codegen(context, builder, signature, given):
+            ta, tb, m, n, k, a, lda, b, ldb, c, ldc = cgutils.unpack_tuple(builder, given[0])
+
+            def by_reference(value):
+                with builder.goto_entry_block():
+                    place = builder.alloca(value.type)
+                builder.store(value, place)
+                return builder.bitcast(place, WORD.as_pointer())
+
+            def letter(turned):
+                turned = builder.icmp_signed("!=", turned, WORD(0))
+                return by_reference(builder.select(turned, WORD(ord("T")), WORD(ord("N"))))
+
+            def matrix(address):
+                return builder.inttoptr(address, WORD.as_pointer())
+
+            one, zero = by_reference(real(1.0)), by_reference(real(0.0))
+            m, n, k, lda, ldb, ldc = (by_reference(value) for value in (m, n, k, lda, ldb, ldc))
+            passed = [letter(ta), letter(tb), m, n, k, one, matrix(a), lda, matrix(b), ldb, zero, matrix(c), ldc]
+            kind = ir.FunctionType(ir.VoidType(), [p.type for p in passed])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, symbol), passed)
+            return context.get_dummy_value()
+
+        return types.void(arguments), codegen
+
+    return function
+
+
+def product_of(real, size):
+    """The product for one type of numbers.
+
+    out[r, c] = sum_k left[r, k] right[k, c], row-major, by addresses and by strides in elements. A turned matrix is
+    stored as its transpose.
+    """
+    lanes, rows_of_tile = vector_bytes() // size, TILE_ROWS
+    width_of_panel, on_stack = 2 * lanes, stack(DEEPEST * 2 * vector_bytes())
+    wide = instructions("wide_tile", real, tile(rows_of_tile, 2, masked=False))
+    some = instructions("some_tile", real, tile(rows_of_tile, 2, masked=True))
+    narrow = instructions("narrow_tile", real, tile(rows_of_tile, 1, masked=True))
+    line = instructions("line", real, tile(1, 2, masked=True))
+    few, turned = instructions("dots", real, dots), instructions("turn", real, turn)
+    large = _blas(real)
+
+    def product(
+        left_turned, right_turned, rows, columns, depth, left, left_stride, right, right_stride, out, out_stride
+    ):
+        if depth > DEEPEST or rows * columns * depth > MOST_IN_TILES:
+            large(
+                (
+                    right_turned,
+                    left_turned,
+                    columns,
+                    rows,
+                    depth,
+                    right,
+                    right_stride,
+                    left,
+                    left_stride,
+                    out,
+                    out_stride,
+                )
+            )
+            return
+        left_row, left_step = (1, left_stride) if left_turned else (left_stride, 1)
+        if right_turned and rows < FEW_ROWS and left_step == 1:
+            for column in range(0, columns, lanes):
+                a = right + size * column * right_stride
+                for row in range(rows):
+                    c = out + size * (row * out_stride + column)
+                    few((depth, left + size * row * left_row, a, right_stride, c, min(lanes, columns - column)))
+            return
+        panel = on_stack()
+        for begin in range(0, columns, width_of_panel):
+            column = max(0, min(begin, columns - width_of_panel))  # the last panel overlaps the one before
+            width = min(width_of_panel, columns - column)
+            b, b_row = right + size * column, right_stride
+            if right_turned:
+                turned((right + size * column * right_stride, right_stride, depth, width, panel))
+                b, b_row = panel, width_of_panel
+            for first in range(0, rows, rows_of_tile):
+                row = max(0, min(first, rows - rows_of_tile))
+                a, c = left + size * row * left_row, out + size * (row * out_stride + column)
+                if rows < rows_of_tile:
+                    for r in range(rows):
+                        line((depth, a + size * r * left_row, left_row, left_step, b, b_row,
+                              c + size * r * out_stride, out_stride, width))  # fmt: skip
+                elif width == width_of_panel:
+                    wide((depth, a, left_row, left_step, b, b_row, c, out_stride, width))
+                elif width > lanes:
+                    some((depth, a, left_row, left_step, b, b_row, c, out_stride, width))
+                else:
+                    narrow((depth, a, left_row, left_step, b, b_row, c, out_stride, width))
+
+    return product
