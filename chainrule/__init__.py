@@ -28,6 +28,8 @@ _HOMES = {
     "runtime.trainer": ("Trainer",),
     "runtime.lbfgs": ("LBFGS",),
     "runtime.callbacks": ("EarlyStopping",),
+    "runtime.keeping": ("Checkpoint",),
+    "runtime.divergence": ("Divergence", "DivergenceError"),
     "runtime.history": ("History",),
     "runtime.metrics": ("Metric", "metric"),
     "runtime.spec": ("Spec", "load", "read_spec"),
@@ -39,6 +41,9 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from .runtime.callbacks import EarlyStopping as EarlyStopping
+    from .runtime.divergence import Divergence as Divergence
+    from .runtime.divergence import DivergenceError as DivergenceError
+    from .runtime.keeping import Checkpoint as Checkpoint
     from .runtime.kernels import Kernels as Kernels
     from .runtime.kernels import compile as compile
     from .runtime.spec import load as load

@@ -25,6 +25,11 @@ class Commands(click.Group):
         except KeyboardInterrupt as interruption:
             say("; ".join(["interrupted", *map(str, interruption.args)]))
             raise click.exceptions.Exit(INTERRUPTED) from None
+        except SystemExit as end:
+            message = getattr(end, "message", "")  # of SIGTERM, while a model trained
+            if message:
+                say(f"terminated; {message}")
+            raise
         except BrokenPipeError:
             raise  # click ends quietly
         except _ours() as error:
@@ -49,7 +54,7 @@ def _ours() -> tuple[type[Exception], ...]:
 def _described(error: Exception) -> str:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error}"
+        return "; ".join([f"{where}{error.strerror or error}", *getattr(error, "__notes__", ())])
     return f"{type(error).__name__}: {error}"
 
 
@@ -126,17 +131,22 @@ def generate(spec: Path, overrides: tuple[str, ...], output: Path | None, dtype:
 @with_options(path_argument("SPEC"), OVERRIDES, QUIET)
 @click.option("-o", "--output", "run", metavar="RUN", type=click.Path(path_type=Path),
               help="The directory for the run; by default runs/ and the name of SPEC.")  # fmt: skip
-def train(spec: Path, overrides: tuple[str, ...], run: Path | None, quiet: bool) -> None:
+@click.option("--again", is_flag=True, help="If RUN holds a run, put it aside, in RUN/earlier-1, and train anew.")
+def train(spec: Path, overrides: tuple[str, ...], run: Path | None, again: bool, quiet: bool) -> None:
     """Train the model of SPEC on its data, and save the run."""
     vet(spec, overrides)
     from . import commands
 
-    commands.train(spec, overrides, run, quiet)
+    commands.train(spec, overrides, run, again, quiet)
 
 
 @main.command()
 @with_options(path_argument("RUN"), OVERRIDES, QUIET)
-@click.option("--epochs", type=click.IntRange(min=1), help="How many more; by default as many as the spec says.")
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    help="How many more; by default those that are still to do.",
+)
 def resume(run: Path, overrides: tuple[str, ...], epochs: int | None, quiet: bool) -> None:
     """Go on with the training of RUN."""
     from . import commands

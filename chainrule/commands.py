@@ -5,15 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from .runtime.data import Dataset, Fitted, Parts, Source, prepare, read_dataset
-from .runtime.run import check_replaceable, read_run, save_run, scores_text, write_bytes, write_text
-from .runtime.spec import Spec, read_spec
+from .runtime.run import check_replaceable, open_run, scores_text, with_named_inputs, write_bytes, write_text
+from .runtime.signals import Terminated
+from .runtime.spec import TRAINER_KEYS, Spec, read_spec
+from .runtime.store import Saved
 from .runtime.summary import summary
 from .symbolic.errors import SpecError, nearest
 from .symbolic.optimisers import Optimiser
@@ -73,22 +78,50 @@ def put(text: str, output: Path | None) -> None:
 # --- training
 
 
-def train(path: Path, overrides: Overrides, run: Path | None, quiet: bool) -> None:
+def train(path: Path, overrides: Overrides, run: Path | None, again: bool, quiet: bool) -> None:
     """Read the data, train, measure, and save the run."""
     spec = read_spec(path, overrides)
-    directory = check_replaceable(run or RUNS / path.stem)
+    directory = check_replaceable(run or RUNS / path.stem, again)
     parts = prepared(spec)
     print(summary(spec.model))
     print(described(parts))
-    fit(new_trainer(spec), spec, parts, directory, spec.training.epochs, quiet)
+    spec = with_named_inputs(replace(spec, fitted=parts.fitted))
+    fit(new_trainer(spec), spec, parts, directory, spec.training.epochs, quiet, again)
 
 
 def resume(run: Path, overrides: Overrides, epochs: int | None, quiet: bool) -> None:
-    """Train a run for some more epochs, on the same parts of its data."""
-    spec = read_run(run, overrides)
+    """Go on with a run, on the same parts of its data: to its planned end, or for some more epochs.
+
+    Where all is done and no more is asked for, nothing is: `resume` may follow any end of `train`, and be repeated.
+    """
+    with said_in_lines():
+        spec, saved = open_run(run, overrides)
     parts = prepared(spec)
+    trainer = restored(saved)
     print(described(parts))
-    fit(restored(run), spec, parts, run, epochs or spec.training.epochs, quiet)
+    note_of_versions(saved)
+    wanted = epochs or (spec.training.epochs if "training.epochs" in map(key_of, overrides) else 0)
+    if wanted or trainer.unfinished:
+        print(f"epochs to do: {wanted or trainer.unfinished}")
+        fit(trainer, spec, parts, run, wanted or trainer.unfinished, quiet)
+    else:
+        print("all its epochs are done; --epochs asks for more")
+        print("\n".join(final_scores(trainer, parts)))
+
+
+def key_of(override: str) -> str:
+    """The key of `key=value`."""
+    return override.partition("=")[0].strip()
+
+
+def note_of_versions(saved: Saved) -> None:
+    """Say where a run was made with other versions: its bits then depend on these."""
+    from .runtime.checkpoint import versions
+
+    now = versions()
+    others = [f"{name} {made}, here {now.get(name)}" for name, made in saved.made.items() if now.get(name) != made]
+    if others:
+        say(f"note: this run was made with {'; '.join(others)}: the last bits may differ")
 
 
 def prepared(spec: Spec) -> Parts:
@@ -115,15 +148,14 @@ def new_trainer(spec: Spec, **changed: Any) -> Any:
     from .runtime.trainer import Trainer
 
     how = spec.training
-    names = ("batch_size", "dtype", "seed", "threads", "schedule", "clip_value", "clip_norm", "metrics")
-    return Trainer(spec.model, how.optimiser, **{**{name: getattr(how, name) for name in names}, **changed})
+    return Trainer(spec.model, how.optimiser, **{**{name: getattr(how, name) for name in TRAINER_KEYS}, **changed})
 
 
-def restored(run: Path) -> Any:
+def restored(saved: Saved) -> Any:
     """The trainer of a run."""
-    from .runtime.trainer import Trainer
+    from .runtime.checkpoint import trainer_from
 
-    return Trainer.restore(str(run))
+    return trainer_from(saved)
 
 
 def callbacks(spec: Spec) -> list[Any]:
@@ -136,26 +168,42 @@ def callbacks(spec: Spec) -> list[Any]:
     return [EarlyStopping(patience=stopping.patience, monitor=stopping.monitor, min_delta=stopping.min_delta)]
 
 
-def fit(trainer: Any, spec: Spec, parts: Parts, directory: Path, epochs: int, quiet: bool) -> None:
+def fit(trainer: Any, spec: Spec, parts: Parts, directory: Path, epochs: int, quiet: bool, again: bool = False) -> None:
     """Train, save, measure; when interrupted, save and say where."""
     data, held_out = parts.training, parts.validation
+    trainer.spec, trainer.divergence = spec, spec.training.divergence
     try:
-        trainer.fit(
-            data.x,
-            data.y,
-            epochs=epochs,
-            validation=None if held_out is None else (held_out.x, held_out.y, held_out.sample_weight),
-            sample_weight=data.sample_weight,
-            callbacks=callbacks(spec),
-            verbose=0 if quiet else spec.training.verbose,
-        )
-    except KeyboardInterrupt:
-        save_run(directory, trainer, spec, parts.fitted)
-        advice = f"go on with: chainrule resume {directory}"
-        raise KeyboardInterrupt(f"the last and the best weights are in {directory}; {advice}") from None
-    save_run(directory, trainer, spec, parts.fitted)
+        with said_in_lines():
+            trainer.fit(
+                data.x,
+                data.y,
+                epochs=epochs,
+                validation=None if held_out is None else (held_out.x, held_out.y, held_out.sample_weight),
+                sample_weight=data.sample_weight,
+                callbacks=callbacks(spec),
+                verbose=0 if quiet else spec.training.verbose,
+                checkpoint=replace(spec.training.checkpoint, directory=directory, again=again),
+            )
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"{error}; go on with: chainrule resume {directory}") from None
+    except Terminated as error:
+        raise Terminated(f"{error.message}; go on with: chainrule resume {directory}") from None
     print(f"saved in {directory}")
     print("\n".join(final_scores(trainer, parts)))
+
+
+@contextmanager
+def said_in_lines() -> Iterator[None]:
+    """Warnings as lines on stderr, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_: say(f"warning: {message}")
+        yield
+
+
+def say(line: str) -> None:
+    """A line on stderr."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def final_scores(trainer: Any, parts: Parts) -> list[str]:
@@ -178,8 +226,9 @@ def scores(trainer: Any, data: Dataset) -> Mapping[str, float]:
 
 def evaluate(run: Path, data: Path | None, overrides: Overrides) -> None:
     """The loss and the metrics of a run, on a file or on the parts of its data that were kept aside."""
-    spec = read_run(run, overrides)
-    trainer = restored(run)
+    with said_in_lines():
+        spec, saved = open_run(run, overrides)
+    trainer = restored(saved)
     if data is None:
         print("\n".join(final_scores(trainer, prepared(spec))))
         return
@@ -192,10 +241,11 @@ def predict(run: Path, data: Path, overrides: Overrides, output: Path | None) ->
     """What a run predicts for every sample of a file."""
     if output is not None and output.suffix.lower() not in WRITERS:
         raise SpecError(f"{output}: the ending {output.suffix!r} is not known. {nearest(output.suffix, WRITERS)}")
-    spec = read_run(run, overrides)
+    with said_in_lines():
+        spec, saved = open_run(run, overrides)
     fitted = spec.fitted or Fitted()
     given = read_dataset(data, source_of(spec).selection, spec.model, fitted.classes, targets=False)
-    y_hat = fitted.targets.undo(restored(run).predict(fitted.apply(given, spec.training.dtype).x))
+    y_hat = fitted.targets.undo(restored(saved).predict(fitted.apply(given, spec.training.dtype).x))
     if output is None:
         sys.stdout.write(as_csv(y_hat, spec).decode())
     else:

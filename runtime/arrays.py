@@ -29,7 +29,7 @@ def as_inputs(model: Model, x: ArrayLike, place: str = "x") -> Array:
     array = _not_empty(array, place).reshape(len(array), *model.inputs)
     if model.tokens is not None:
         return _whole(array, model.tokens, place, "a token")
-    return all_finite(array if array.dtype.kind == "f" else array.astype(np.float64), place)
+    return all_finite(_real(array), place)
 
 
 @lru_cache(maxsize=64)
@@ -51,7 +51,7 @@ def as_targets(model: Model, y: ArrayLike, place: str = "y") -> Array:
         also = " or (samples,) with integer classes" if loss.classes and not front else ""
         raise DataError(f"{place} has the shape {array.shape}; the loss '{loss.name}' takes {wanted}{also}")
     array = array.reshape(len(array), *targets)
-    array = all_finite(array if array.dtype.kind == "f" else array.astype(np.float64), place)
+    array = all_finite(_real(array), place)
     words, holds = TARGETS[loss.targets]
     _all(holds(array), array, place, f"the loss '{loss.name}' takes {words}")
     return array
@@ -70,14 +70,19 @@ def as_weights(weight: ArrayLike, samples: int, place: str = "sample_weight") ->
     array = _numeric(weight, place)
     if array.shape not in ((samples,), (samples, 1)):
         raise DataError(f"{place} has the shape {array.shape}; give one weight a sample: ({samples},)")
-    array = all_finite(array.reshape(samples).astype(np.float64), place)
+    array = all_finite(_real(array.reshape(samples)).astype(np.float64), place)
     _all(array >= 0, array, place, "a weight is at least 0")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(array.sum()):
+            raise DataError(f"{place}: the weights are too large to be summed; divide them by the largest")
     if not array.any():
         raise DataError(f"{place}: all weights are 0; give at least one sample a weight")
     return array
 
 
 def _numeric(given: ArrayLike, place: str) -> Array:
+    if isinstance(given, np.ma.MaskedArray):
+        _all(~np.ma.getmaskarray(given), np.asarray(given), place, "but it is masked; fill it in or leave the row out")
     try:
         array = np.asarray(given)
     except ValueError:
@@ -88,6 +93,12 @@ def _numeric(given: ArrayLike, place: str) -> Array:
     if array.ndim == 0:
         raise DataError(f"{place} is a single number; give one row a sample")
     return array.astype(np.int64) if array.dtype.kind == "b" else array
+
+
+def _real(array: Array) -> Array:
+    """Real numbers of at most 64 bits: more have no kernel."""
+    with np.errstate(over="ignore"):
+        return array if array.dtype.kind == "f" and array.dtype.itemsize <= 8 else array.astype(np.float64)
 
 
 def _not_empty(array: Array, place: str) -> Array:
@@ -120,5 +131,5 @@ def _all(fine: Array, array: Array, place: str, rule: str) -> None:
 def cast(array: Array, dtype: str, place: str) -> Array:
     """The array in this precision, if all of it fits in."""
     with np.errstate(over="ignore"):
-        made = np.ascontiguousarray(array, dtype=dtype)
+        made = np.require(array, dtype, ["C", "A"])  # in order, and at an address that kernels can load from
     return all_finite(made, f"{place} as {dtype}")

@@ -1,7 +1,9 @@
 """What may be called after every epoch: any function (trainer, row) that returns true to stop, or one of these.
 
 An object may also have `start(trainer)`, called before the first epoch of a `fit`, and `end(trainer)`, called after the
-last one, however it ended; `trainer.history.stopped` then says why.
+last one, however it ended; `trainer.history.stopped` then says why. One that keeps something may have `state()`, which
+gives numbers by name and sets of arrays by name, and `set_state(numbers, arrays)`, which is called after `start` where
+a training goes on that was ended early.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..symbolic.errors import SpecError, nearest
+from ..symbolic.errors import DataError, SpecError, nearest
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
 Callback = Callable[["Trainer", Mapping[str, Any]], object]
+Kept = tuple[str, Mapping[str, Any], Mapping[str, Mapping[str, Any]]]  # of a callback: its name, numbers, arrays
 
 
 def called_after_epochs(callbacks: Iterable[Callback]) -> list[Callback]:
@@ -34,6 +37,28 @@ def name_of(callback: Callback) -> str:
     """The name of a function, or of an object's class."""
     name: str = getattr(callback, "__name__", type(callback).__name__)
     return name
+
+
+def kept_by(callbacks: Iterable[Callback]) -> list[Kept]:
+    """What callbacks keep, so that a training can go on with it."""
+    kept: list[Kept] = []
+    for callback in callbacks:
+        state = getattr(callback, "state", None)
+        numbers, arrays = state() if callable(state) else ({}, {})
+        kept.append((name_of(callback), dict(numbers), dict(arrays)))
+    return kept
+
+
+def give_back(callbacks: Iterable[Callback], kept: Iterable[Kept]) -> None:
+    """Give callbacks what those at the same place kept, if they have the same name."""
+    for callback, (name, numbers, arrays) in zip(callbacks, kept, strict=False):
+        set_state = getattr(callback, "set_state", None)
+        if callable(set_state) and name == name_of(callback) and (numbers or arrays):
+            try:
+                set_state(numbers, arrays)
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                problem = f"{type(error).__name__}: {error}"
+                raise DataError(f"callback {name}: what it kept cannot be read ({problem})") from None
 
 
 @dataclass
@@ -87,3 +112,13 @@ class EarlyStopping:
         if self._kept is not None and trainer.history.stopped != "interrupted":
             trainer.set_parameters(self._kept)
         self._kept = None
+
+    def state(self) -> tuple[dict[str, float], dict[str, Any]]:
+        """What it keeps: the best value and its epoch, how long it waited, and the weights of that epoch."""
+        numbers = {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
+        return numbers, {} if self._kept is None else {"kept": self._kept}
+
+    def set_state(self, numbers: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        """Go on with what another one kept."""
+        self.best, self._kept = float(numbers["best"]), arrays.get("kept")
+        self.best_epoch, self.waited = int(numbers["best_epoch"]), int(numbers["waited"])

@@ -184,9 +184,11 @@ def _numbers(table: Table, name: str) -> Array:
     if table.lines is None:
         return np.asarray(values)
     try:
+        if any("_" in value for value in values):
+            raise ValueError
         numbers = np.array(values, dtype=np.float64)
     except ValueError:
-        numbers = np.array([np.nan if as_float(v) is None else float(v) for v in values])
+        numbers = np.array([np.nan if (number := as_float(v)) is None else number for v in values])
     if np.isfinite(numbers).all():
         return numbers
     row = int(np.argmin(np.isfinite(numbers)))
@@ -208,7 +210,7 @@ def _targets(
     numbers, classes = encode(labels, classes, place)
     outputs = model.outputs[-1] if loss.classes else 2
     if len(classes) > outputs:
-        some = ", ".join(classes[:12]) + (", ..." if len(classes) > 12 else "")
+        some = " ".join(", ".join(classes[:12]).split()) + (", ..." if len(classes) > 12 else "")
         rule = f"the model tells {outputs} apart; change the units of the last layer, or the labels"
         raise DataError(f"{place}: there are {len(classes)} labels ({some}), but {rule}")
     return (2 * numbers - 1 if loss.targets == "sign" else numbers), classes
@@ -220,7 +222,13 @@ def _labels(table: Table, name: str, classes: tuple[str, ...] | None) -> list[st
     if values.dtype.kind not in "US" or values.ndim != 1 or classes == ():
         return None
     labels = [str(value).strip() for value in values]
-    return labels if classes or any(as_float(label) is None for label in labels) else None
+    if not classes and all(as_float(label) is not None for label in labels):
+        return None
+    if "" in labels:
+        row = labels.index("")
+        where = f"row {row}" if table.lines is None else f"line {table.lines[row]}"
+        raise DataError(f"{table.place}: {where}, {table.kind} '{name}': the label is empty; fill it in")
+    return labels
 
 
 def encode(
@@ -265,10 +273,11 @@ class Fitted:
 
     def apply(self, data: Dataset, dtype: str) -> Dataset:
         """Scaled samples in the precision of the training."""
-        x = data.x if data.x.dtype.kind == "i" else cast(self.inputs.apply(data.x), dtype, "x")
-        y = data.y
-        if y is not None and y.dtype.kind == "f":
-            y = cast(self.targets.apply(y), dtype, "y")
+        with np.errstate(over="ignore"):  # what does not fit is found by `cast`
+            x = data.x if data.x.dtype.kind == "i" else cast(self.inputs.apply(data.x), dtype, "x")
+            y = data.y
+            if y is not None and y.dtype.kind == "f":
+                y = cast(self.targets.apply(y), dtype, "y")
         weight = None if data.sample_weight is None else cast(data.sample_weight, dtype, "sample_weight")
         return Dataset(x, y, weight, data.classes)
 
@@ -340,5 +349,10 @@ def fit(source: Source, data: Dataset) -> Fitted:
     ):
         if kind != "none" and values is not None and values.dtype.kind != "f":
             raise DataError(f"{source.file}: {name} = {kind!r} needs real numbers, not integer classes or tokens")
-    targets = Scaler() if data.y is None else fit_scaler(source.scale_targets, data.y)
-    return Fitted(fit_scaler(source.scale, data.x), targets, data.classes)
+    with np.errstate(over="ignore", invalid="ignore"):
+        inputs = fit_scaler(source.scale, data.x)
+        targets = Scaler() if data.y is None else fit_scaler(source.scale_targets, data.y)
+    for scaler, name in ((inputs, "scale"), (targets, "scale_targets")):
+        if not (np.isfinite(scaler.offset).all() and np.isfinite(scaler.scale).all()):
+            raise DataError(f"{source.file}: {name} = {scaler.kind!r}: the numbers are too large to be scaled")
+    return Fitted(inputs, targets, data.classes)

@@ -1,72 +1,38 @@
-"""The directory of a run: the spec as JSON, what was learnt of the data, the weights, the history.
+"""A run: a directory of checkpoints, of which each holds the whole spec, with the data and what was learnt of them.
 
-    runs/digits/spec.json             model, training, data; under "run" the scalers and the labels of classes
-    runs/digits/weights.safetensors   and what else the trainer needs to go on
+    runs/digits/checkpoint-000008/spec.json   model, training, data; under "run" the scalers and the labels of classes
 
-A directory or a file is written beside its place and then renamed: what is there is whole, or is as it was.
+A file is written beside its place and then renamed: what is there is whole, or is as it was.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from ..symbolic.errors import SpecError
 from ..symbolic.spec import SECTIONS
-from .data import Fitted
+from .durable import flush_folder
 from .files import read_table
-from .spec import Spec, spec_from_dict, spec_to_dict
-from .spec_file import overridden, read_file
+from .spec import Spec, spec_from_dict
+from .spec_file import overridden
+from .store import Saved, check_directory, check_free, in_file, latest, numbers
 
 SPEC: Final = "spec.json"
-CHANGEABLE: Final = ("data", "training.epochs", "training.early_stopping", "training.verbose")
+CHANGEABLE: Final = (
+    "data", "training.epochs", "training.early_stopping", "training.verbose", "training.checkpoint",
+    "training.divergence",
+)  # fmt: skip
 
 
-class Saveable(Protocol):
-    """What a trainer must be able to do."""
-
-    def save(self, directory: str) -> object: ...
-
-
-def check_replaceable(directory: Path) -> Path:
-    """The directory, if a run may be written there: nothing is there, an empty directory, or a run."""
-    if directory.exists() and not directory.is_dir():
-        raise SpecError(f"{directory} is a file; give a directory for the run")
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / SPEC).is_file():
-        raise SpecError(f"{directory} is not empty and no run (it has no {SPEC}); give another directory")
-    return directory
-
-
-def save_run(directory: Path, trainer: Saveable, spec: Spec, fitted: Fitted) -> None:
-    """Write a whole run, in place of the one that may be there."""
-    check_replaceable(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
-        made.chmod(0o755)
-        trainer.save(str(made))
-        theirs = json.loads((made / SPEC).read_text("utf-8")) if (made / SPEC).is_file() else {}
-        ours = spec_to_dict(with_named_inputs(replace(spec, fitted=fitted)), directory / SPEC)
-        write_text(made / SPEC, json.dumps({**theirs, **ours}, indent=2, ensure_ascii=False) + "\n")
-        _swap(made, directory)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
-def _swap(made: Path, directory: Path) -> None:
-    if not directory.exists():
-        made.rename(directory)
-        return
-    old = made.with_name(f"{made.name}-old")
-    directory.rename(old)
-    made.rename(directory)
-    shutil.rmtree(old)
+def check_replaceable(directory: Path, again: bool = False) -> Path:
+    """The directory, if a new run may begin there: it holds nothing, or (`again`) a run that is to be put aside."""
+    return check_directory(directory) if again else check_free(directory)
 
 
 def with_named_inputs(spec: Spec) -> Spec:
@@ -80,19 +46,30 @@ def with_named_inputs(spec: Spec) -> Spec:
     return replace(spec, data=replace(spec.data, selection=selection))
 
 
-def read_run(directory: Path, overrides: Iterable[str] = ()) -> Spec:
-    """The spec of a run."""
+def open_run(directory: Path, overrides: Iterable[str] = ()) -> tuple[Spec, Saved]:
+    """The spec of a run, and the newest of its checkpoints that is whole."""
     if not directory.is_dir():
         raise SpecError(f"{directory} is not a directory; give one that chainrule train has written")
-    if not (directory / SPEC).is_file():
-        raise SpecError(f"{directory} is no run: it has no {SPEC}; give one that chainrule train has written")
-    given: dict[str, Any] = {k: v for k, v in read_file(directory / SPEC).items() if k in SECTIONS}
+    if not numbers(directory):
+        raise SpecError(f"{directory} is no run: it has no checkpoint; give one that chainrule train has written")
+    changes = []
     for text in overrides:
         if not any(f"{text.partition('=')[0].strip()}.".startswith(f"{key}.") for key in CHANGEABLE):
             problem = "the model of a run and its way of training stay as they are"
             raise SpecError(f"--set {text}: {problem}. To set: {', '.join(CHANGEABLE)}")
-        given = overridden(given, text)
-    return spec_from_dict(given, directory / SPEC)
+        changes.append(partial(overridden, text=text))
+    saved = latest(directory)
+    return spec_of(saved, changes), saved
+
+
+def spec_of(saved: Saved, changes: Iterable[Callable[[dict[str, Any]], dict[str, Any]]] = ()) -> Spec:
+    """The spec of a checkpoint, after some changes of its tables."""
+    path = saved.path / SPEC
+    with in_file(path):
+        given = {k: v for k, v in saved.table(SPEC).items() if k in SECTIONS}
+    for change in changes:
+        given = change(given)
+    return spec_from_dict(given, path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -114,6 +91,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         Path(name).chmod(_mode(path))
         Path(name).replace(path)
+        flush_folder(path.parent)
     finally:
         Path(name).unlink(missing_ok=True)
 

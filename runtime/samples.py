@@ -57,7 +57,12 @@ def samples(
         raise DataError(f"{part}x has {len(given)} samples and {part}y {len(wanted)}; give one target a sample")
     if wanted.dtype.kind == "f":
         wanted = cast(wanted, dtype, f"{part}y")
-    return Samples(given, wanted, None if weight is None else as_weights(weight, len(given), f"{part}sample_weight"))
+    if weight is None:
+        return Samples(given, wanted)
+    weights = as_weights(weight, len(given), f"{part}sample_weight")
+    if not cast(weights, dtype, f"{part}sample_weight").any():
+        raise DataError(f"{part}sample_weight: as {dtype} all weights are 0; divide them by the largest")
+    return Samples(given, wanted, weights)
 
 
 def divided(data: Samples, share: float, seed: int) -> tuple[Samples, Samples | None]:

@@ -1,11 +1,13 @@
 """A whole spec: the file, its overrides, and its sections [training] and [data] beside those of the model.
 
     training  ::= optimiser?  schedule?  batch_size?  epochs?  validation?  early_stopping?  seed?  dtype?
-                  threads?  clip_value?  clip_norm?  metrics?  verbose?
+                  threads?  clip_value?  clip_norm?  metrics?  divergence?  checkpoint?  verbose?
     optimiser ::= name | { name, a hyperparameter... }
                 | { name, updates, states?, scalars?, scalar_updates?, hyperparameters? }
     schedule  ::= name | formula | { name? | formula?, warm_up?, a hyperparameter... }
     data      ::= file  inputs?  targets?  sample_weight?  scale?  scale_targets?  test?
+    divergence ::= "stop" | "raise" | "roll_back" | { policy, factor?, attempts? }
+    checkpoint ::= every so many epochs | { epochs?, seconds? | false, keep? }
     part      ::= a share of the samples | a file              for validation and test
 
 Paths are relative to the spec.
@@ -27,6 +29,8 @@ from ..symbolic.section import REQUIRED, Section, as_number, as_whole, at, shown
 from ..symbolic.spec import SECTIONS, model_from_dict, model_to_dict
 from ..symbolic.written import written
 from .data import Fitted, Item, Selection, Source
+from .divergence import Divergence, as_divergence
+from .keeping import Checkpoint
 from .lbfgs import LBFGS
 from .memory import check_memory
 from .metrics import metric
@@ -36,6 +40,9 @@ from .spec_file import read_tables
 DTYPES: Final = ("float32", "float64")
 PLATEAU: Final = "reduce_on_plateau"
 FULL_BATCH: Final = "lbfgs"
+TRAINER_KEYS: Final = (  # of [training], which a trainer takes beside the optimiser
+    "batch_size", "dtype", "seed", "threads", "schedule", "clip_value", "clip_norm", "metrics", "divergence",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ class Training:
     clip_value: float | None = None
     clip_norm: float | None = None
     metrics: tuple[str, ...] = ()
+    divergence: Divergence = field(default_factory=Divergence)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
     verbose: int = 1
 
 
@@ -133,6 +142,8 @@ def training_from(section: Section, path: Path) -> Training:
         clip_value=section.number("clip_value", None, lambda v: v > 0, positive),
         clip_norm=section.number("clip_norm", None, lambda v: v > 0, positive),
         metrics=metrics_from(section),
+        divergence=divergence_from(section),
+        checkpoint=checkpoint_from(section),
         verbose=section.read("verbose", plain.verbose, _verbosity, "give 0, 1, true or false"),
     )
     _check_monitor(training, section)
@@ -227,6 +238,26 @@ def stopping_from(section: Section) -> Stopping | None:
     )
 
 
+def divergence_from(section: Section) -> Divergence:
+    """What to do when a loss is not finite: a policy, or a table."""
+    given = section.values.get("divergence", "stop")
+    with at(section.place):
+        if not isinstance(given, Mapping):
+            return as_divergence(given)
+        row = Section(given, "divergence").only(*(f.name for f in fields(Divergence)))
+        return Divergence(**row.values)
+
+
+def checkpoint_from(section: Section) -> Checkpoint:
+    """How often a run is saved while it trains: every so many epochs, or a table."""
+    given = section.values.get("checkpoint", {})
+    with at(section.place):
+        table = given if isinstance(given, Mapping) else {"epochs": given}
+        row = Section(table, "checkpoint").only("epochs", "seconds", "keep")
+        values = {**row.values} if row.values.get("seconds") is not False else {**row.values, "seconds": None}
+        return Checkpoint(**values)
+
+
 def _check_monitor(training: Training, section: Section) -> None:
     stopping = training.early_stopping
     if stopping is None:
@@ -319,6 +350,8 @@ def training_to(training: Training, path: Path) -> dict[str, Any]:
     made["metrics"] = list(training.metrics)
     if training.early_stopping is not None:
         made["early_stopping"] = vars(training.early_stopping).copy()
+    made["divergence"] = vars(training.divergence).copy()
+    made["checkpoint"] = checkpoint_to(training.checkpoint)
     return {key: value for key, value in made.items() if value is not None}
 
 
@@ -341,6 +374,12 @@ def optimiser_to(given: Optimiser | LBFGS) -> dict[str, Any]:
         "hyperparameters": dict(given.hyperparameters),
     }
     return {"name": given.name, **{key: table for key, table in tables.items() if table}}
+
+
+def checkpoint_to(given: Checkpoint) -> dict[str, Any]:
+    """How often a run is saved, as a table."""
+    epochs = {} if given.epochs is None else {"epochs": given.epochs}
+    return {**epochs, "seconds": False if given.seconds is None else given.seconds, "keep": given.keep}
 
 
 def schedule_to(given: Schedule | ReduceOnPlateau | None) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,26 +14,37 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..codegen.emit import Update
 from ..symbolic.errors import DataError, SpecError, nearest
-from ..symbolic.layers import Dropout
 from ..symbolic.model import Model, Variant
 from ..symbolic.optimisers import Optimiser
-from ..symbolic.optimisers import optimiser as named_optimiser
 from ..symbolic.schedules import ReduceOnPlateau, Schedule
-from ..symbolic.schedules import schedule as named_schedule
 from . import machine as machines
-from .callbacks import Callback, called_after_epochs, name_of
+from .arguments import (
+    as_metrics,
+    as_optimiser,
+    as_positive,
+    as_schedule,
+    as_whole,
+    check_full_batch,
+    same_for_all_steps,
+)
+from .callbacks import Callback, Kept, called_after_epochs, kept_by, name_of
+from .divergence import NOT_FINITE, Divergence, Guard, State, Trouble, as_divergence, not_finite
 from .history import History
+from .keeping import Checkpoint, Keeper, as_checkpoint
 from .kernels import Kernels, as_data_errors
 from .lbfgs import LBFGS, minimise
-from .metrics import Metric, metric
+from .metrics import Metric
+from .position import Plan, Position
 from .progress import Progress
 from .samples import Samples, divided, inputs, samples, share_or_arrays
+from .session import Session
+from .spec import Spec
+from .store import KEPT, new_run
 from .threads import ThreadChoice, threads_at_most
 
 Array = NDArray[Any]
 SECONDS_WITHOUT_A_LOOK = 0.2  # Ctrl-C is noticed between two calls of the compiled loop
 FIRST_STEPS = 1  # nothing is known of their pace yet
-NOT_FINITE = "the loss is not finite"
 
 
 class Trainer:
@@ -51,6 +63,7 @@ class Trainer:
     clip_norm    bound of the norm of all gradients together, which are scaled; then
     clip_value   bound of every element of a gradient
     metrics      names, formulas in y and y_hat, or functions
+    divergence   what to do when a loss or a weight is not finite: "stop", "raise", "roll_back" or `Divergence(...)`
 
     >>> import numpy as np, chainrule as cr
     >>> x = np.linspace(-1, 1, 64)[:, None]
@@ -73,23 +86,22 @@ class Trainer:
         clip_value: float | None = None,
         clip_norm: float | None = None,
         metrics: Iterable[str | Metric | Any] = (),
+        divergence: Divergence | str = "stop",
     ) -> None:
         if not isinstance(model, Model):
             raise SpecError(f"trainer: {model!r} is not a model; give a Model")
         self.model = model
-        self.optimiser = _optimiser(optimiser)
-        self.batch_size = _whole(batch_size, "batch_size")
-        self.seed = _whole(seed, "seed", least=0)
-        self.threads = None if threads is None else _whole(threads, "threads")
-        self.schedule = _schedule(schedule)
-        self.clip_value, self.clip_norm = (
-            _positive(clip_value, "clip_value"),
-            _positive(clip_norm, "clip_norm"),
-        )
-        self.metrics = _metrics(metrics)
+        self.optimiser = as_optimiser(optimiser)
+        self.batch_size = as_whole(batch_size, "batch_size")
+        self.seed = as_whole(seed, "seed", least=0)
+        self.threads = None if threads is None else as_whole(threads, "threads")
+        self.schedule = as_schedule(schedule)
+        self.clip_value, self.clip_norm = as_positive(clip_value, "clip_value"), as_positive(clip_norm, "clip_norm")
+        self.metrics = as_metrics(metrics)
+        self.divergence = as_divergence(divergence)
         update = None
         if isinstance(self.optimiser, LBFGS):
-            _check_full_batch(self)
+            check_full_batch(self)
         else:
             update = Update(self.optimiser, self.clip_value, self.clip_norm)
         self._choice = ThreadChoice(threads_at_most(self.threads))
@@ -103,6 +115,15 @@ class Trainer:
             raise SpecError("trainer: the model has no parameters; there is nothing to train")
         self._training: machines.Training | None = None
         self._variant: Variant | None = None
+        self._position = Position()
+        self._safe: State | None = None  # to roll back to: the one at the beginning of the best epoch
+        self._epoch_start: State | None = None  # the one at the beginning of this epoch, where there may be a roll back
+        self._start: dict[str, Array] | None = None  # of an L-BFGS that is not finished: it is taken again from there
+        self._pending: list[Kept] = []  # what callbacks kept of a training that is not finished
+        self._fitting: Session | None = None
+        self.spec: Spec | None = None  # what a run's spec says beyond the trainer: its data, its epochs
+        self._run = new_run()
+        self._writes_in: Path | None = None
 
     # the state
 
@@ -116,7 +137,12 @@ class Trainer:
 
         Raises `DataError` for names and shapes that are not the model's, and leaves the weights as they were.
         """
-        given = self._as_parameters(parameters)
+        self._put(self._as_parameters(parameters))
+        self._safe = self._epoch_start = self._start = None  # what was kept belongs to other weights
+        if self._fitting is not None and self._fitting.guard is not None:
+            self._fitting.guard.forget()
+
+    def _put(self, given: Mapping[str, Array]) -> None:
         self._parameters = {k: v.copy() for k, v in machines.shaped(self.kernels.machine(), given).items()}
         if self._training is not None:
             for name, array in given.items():
@@ -143,6 +169,19 @@ class Trainer:
         name = column.removeprefix("val_")
         return any(m.name == name and m.larger_is_better for m in self.metrics)
 
+    @property
+    def unfinished(self) -> int:
+        """Epochs that the last `fit` did not come to: it was interrupted, it diverged, or its process was killed.
+
+        A `fit` of so many epochs goes on to where that one was going, with the same bits.
+        """
+        return self._position.unfinished
+
+    def _kept_by_callbacks(self) -> list[Kept]:
+        """What callbacks keep now, or kept when the training was ended."""
+        session = self._fitting
+        return self._pending if session is None or session.ended else kept_by(session.called)
+
     # the five steps
 
     def fit(
@@ -154,8 +193,9 @@ class Trainer:
         sample_weight: ArrayLike | None = None,
         callbacks: Iterable[Callback] = (),
         verbose: int = 1,
+        checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
     ) -> History:
-        """Train for some more epochs; called again, it goes on where it was.
+        """Train for some more epochs; called again, it goes on where it was, also in the middle of an epoch.
 
         x              (samples, features)
         y              (samples, outputs), or integer classes (samples,)
@@ -163,53 +203,83 @@ class Trainer:
         sample_weight  (samples,), not negative
         callbacks      called with the trainer and the epoch's row; true stops
         verbose        0: silent, unless the loss is no longer finite
+        checkpoint     a directory to save to from time to time, or `Checkpoint(...)`; `Trainer.restore` reads it
 
         Raises `DataError` where the data do not fit the model, `SpecError` for other arguments that are wrong. Ctrl-C
-        ends the training after the step it is at: `parameters` are then the last weights, `best_parameters` those of
-        the best epoch.
+        ends the training after the step it is at, and so does SIGTERM where there is a checkpoint to write:
+        `parameters` are then the last weights, `best_parameters` those of the best epoch.
         """
-        epochs, called = _whole(epochs, "epochs"), called_after_epochs(callbacks)
+        epochs, called, kept = as_whole(epochs, "epochs"), called_after_epochs(callbacks), as_checkpoint(checkpoint)
         data, held_out = self._parts(x, y, sample_weight, validation)
-        self.history.stopped = ""
-        for callback in called:
-            getattr(callback, "start", lambda _: None)(self)
-        with Progress(epochs, verbose) as progress:
-            try:
-                train = self._fit_full_batch if isinstance(self.optimiser, LBFGS) else self._fit_batches
-                train(data, held_out, epochs, called, progress)
-            except KeyboardInterrupt:
-                self.history.stopped = "interrupted"
-                raise KeyboardInterrupt(self._where_it_stopped()) from None
-            finally:
-                for callback in called:
-                    getattr(callback, "end", lambda _: None)(self)
+        keeper, progress = Keeper(self, kept), Progress(epochs, verbose)
+        with Session(self, data, held_out, called, progress, keeper) as session:
+            train = self._fit_full_batch if isinstance(self.optimiser, LBFGS) else self._fit_batches
+            train(session)
         return self.history
 
-    def _where_it_stopped(self) -> str:
-        best = ", trainer.best_parameters those of the best epoch" if self.best_parameters is not None else ""
-        return f"stopped in epoch {len(self.history) + 1}; trainer.parameters are the last weights{best}"
-
-    def _fit_batches(
-        self, data: Samples, held_out: Samples | None, epochs: int, called: list[Callback], progress: Progress
-    ) -> None:
-        given = self._prepared(data)
-        first = len(self.history)
+    def _fit_batches(self, session: Session) -> None:
+        data, at = session.data, self._position
+        session.given = self._prepared(data)
+        assert self._training is not None
+        session.align(steps=-(-len(data) // self.batch_size))
+        session.prepare_roll_back()
+        session.guard = Guard(self._training, session.given, self._formula)
+        session.keeper.begin()
         pace = _Pace()
-        for epoch in range(first, first + epochs):
-            started = time.perf_counter()
-            rng = np.random.default_rng([self.seed, epoch])
-            order = rng.permutation(len(data))
-            rates = self._rates(epoch, first + epochs, -(-len(data) // self.batch_size))
-            losses = self._steps(given, order, rates, int(rng.integers(2**40)), pace)
-            row = {"epoch": epoch + 1, "loss": self._mean_loss(losses, order, data.weight)}
-            if self._close(row, float(rates[-1]), data, held_out, called, progress, started):
-                break
+        with session.listening() as signals:
+            while at.epoch < at.planned:
+                plan = self._plan(at.epoch, len(data))
+                began = time.perf_counter() - at.seconds
+                trouble = self._epoch(plan, pace, session, began)
+                if trouble is None:
+                    row = {"epoch": at.epoch + 1, "loss": self._mean_loss(at.all_losses(), plan.order, data.weight)}
+                    if self._close(row, float(plan.rates[-1]), session, began):
+                        break
+                elif not session.recovered(trouble):
+                    break
+            signals.check()
 
-    def _steps(self, given: dict[str, Array], order: Array, rates: Array, key: int, pace: _Pace) -> Array:
-        """All steps of an epoch, in a few calls of the compiled loop; returns the loss of each."""
+    def _plan(self, epoch: int, samples: int) -> Plan:
+        """An epoch: the order of its samples, its rates, and the key of its random numbers."""
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(samples)
+        rates = self._rates(epoch, self._position.planned, -(-samples // self.batch_size))
+        return Plan(epoch, order, rates, int(rng.integers(2**40)))
+
+    def _epoch(self, plan: Plan, pace: _Pace, session: Session, began: float) -> Trouble | None:
+        """The steps of an epoch that are still to do, with a look at the world between calls of the compiled loop."""
+        at, guard, given = self._position, session.guard, session.given
+        assert guard is not None
+        guard.begin(plan, at)
+        if self._safe is not None and (at.step == 0 or self._epoch_start is None):
+            self._epoch_start = State.of(self._training)
+        while at.step < plan.steps:
+            last = min(at.step + pace.steps, plan.steps)
+            try:
+                losses = self._steps(given, plan.order, plan.rates, plan.key, pace, at.step, last)
+            except BaseException:  # a second Ctrl-C, no memory: nobody knows which of the steps were taken
+                session.go_to(*guard.back())
+                raise
+            at.took(losses)
+            at.seconds = time.perf_counter() - began
+            trouble = guard.look(at, losses)
+            if trouble is not None:
+                return trouble
+            if at.step < plan.steps:
+                session.pause()
+        return None
+
+    def _formula(self, name: str) -> str:
+        """The equation that defines a tensor, as text; empty where there is none in the model as it predicts."""
+        return next((str(e) for e in self.model.derivation().program.equations if e.name == name), "")
+
+    def _steps(
+        self, given: dict[str, Array], order: Array, rates: Array, key: int, pace: _Pace, first: int, steps: int
+    ) -> Array:
+        """The steps of an epoch from the first to before `steps`, in a few calls of the compiled loop; their losses."""
         training = self._training
         assert training is not None
-        steps, done, losses = len(rates), 0, []
+        done, losses = first, []
         while done < steps:
             threads, tried = self._choice.next()
             last = min(done + (pace.steps if tried is None else tried), steps)
@@ -232,26 +302,22 @@ class Trainer:
         sizes = np.add.reduceat(each, starts)
         return float(losses @ sizes / sizes.sum())
 
-    def _close(
-        self, row: dict[str, Any], rate: float, data: Samples, held_out: Samples | None, called: list[Callback],
-        progress: Progress, started: float,
-    ) -> bool:  # fmt: skip
+    def _close(self, row: dict[str, Any], rate: float, session: Session, began: float) -> bool:
         """The end of an epoch: measure, record, show, call back; whether to stop."""
         if self.metrics:
-            row |= {k: v for k, v in self._measured(data).items() if k != "loss"}
-        if held_out is not None:
-            row |= {f"val_{k}": v for k, v in self._measured(held_out).items()}
-        row |= {"rate": rate, "seconds": time.perf_counter() - started}
+            row |= {k: v for k, v in self._measured(session.data).items() if k != "loss"}
+        if session.held_out is not None:
+            row |= {f"val_{k}": v for k, v in self._measured(session.held_out).items()}
+        row |= {"rate": rate, "seconds": time.perf_counter() - began}
         self.history.epochs.append(row)
         self._watch(row)
-        progress.epoch({k: v for k, v in row.items() if k != "rate"})
-        if not math.isfinite(row["loss"]):
-            self.history.stopped = NOT_FINITE
-            progress.note(f"{NOT_FINITE}: stopped; try a smaller learning rate, or clip_norm=1.0")
-            return True
-        stop = [callback for callback in called if callback(self, row)]
+        self._position.next_epoch()
+        session.progress.epoch({k: v for k, v in row.items() if k != "rate"})
+        stop = [callback for callback in session.called if callback(self, row)]
         if stop:
             self.history.stopped = name_of(stop[0])
+        else:
+            session.epoch_is_over()
         return bool(stop)
 
     def _watch(self, row: Mapping[str, Any]) -> None:
@@ -262,42 +328,59 @@ class Trainer:
             least = math.inf
         if row[column] < least:
             self._best, self.best_parameters = (column, row[column]), self.parameters
+            if self._safe is not None:
+                self._safe = self._epoch_start
         if isinstance(self.schedule, ReduceOnPlateau):
             self.schedule, _ = self.schedule.next(row[column])
 
     def _rates(self, epoch: int, epochs: int, steps: int) -> Array:
         """The learning rate of every step of an epoch."""
         assert isinstance(self.optimiser, Optimiser)
-        lr = self.optimiser.hyperparameters["lr"]
+        lr = self.optimiser.hyperparameters["lr"] * self._position.scale
         rule, before = self.schedule, epoch * steps
         if rule is None:
             return np.full(steps, lr)
-        if before >= rule.warm_up and _same_for_all_steps(rule):
+        if before >= rule.warm_up and same_for_all_steps(rule):
             return np.full(steps, rule.rate(lr, before, epochs * steps, epoch, epochs))
         return np.array([rule.rate(lr, before + s, epochs * steps, epoch, epochs) for s in range(steps)])
 
-    def _fit_full_batch(
-        self, data: Samples, held_out: Samples | None, epochs: int, called: list[Callback], progress: Progress
-    ) -> None:
-        """L-BFGS; an epoch is an iteration, and what it remembers of earlier ones ends with this `fit`."""
+    def _fit_full_batch(self, session: Session) -> None:
+        """L-BFGS; an epoch is an iteration, and what it remembers of earlier ones ends with this `fit`.
+
+        What it remembers cannot be taken out of SciPy: one that was ended early is taken again from its first weights.
+        """
         assert isinstance(self.optimiser, LBFGS)
-        started = [time.perf_counter()]
+        data, at = session.data, self._position
+        again = at.epoch - at.begun if self._start is not None else 0
+        at.begun = at.epoch - again
+        self._start = self._start or self.parameters
+        began, seen = [time.perf_counter()], [0]
+        session.keeper.begin()
 
         def after(parameters: dict[str, Array], loss: float) -> bool:
-            self.set_parameters(parameters)
-            row = {"epoch": len(self.history) + 1, "loss": loss}
-            stop = self._close(row, 1.0, data, held_out, called, progress, started[0])
-            started[0] = time.perf_counter()
+            seen[0] += 1
+            if seen[0] <= again:
+                return False
+            if not math.isfinite(loss) or not_finite(parameters):
+                return True
+            self._put(parameters)
+            stop = self._close({"epoch": at.epoch + 1, "loss": loss}, 1.0, session, began[0])
+            began[0] = time.perf_counter()
             return stop
 
         def measured(parameters: Mapping[str, Array]) -> tuple[float, dict[str, Array]]:
             return self.kernels.loss_and_gradients(parameters, data.x, data.y, data.weight)
 
-        found, reason = minimise(self.optimiser, measured, self.parameters, epochs, after)
-        self.set_parameters(found)
-        self.history.stopped = self.history.stopped or reason
-        if reason == NOT_FINITE:
-            progress.note(f"{NOT_FINITE}: stopped; look at the data and the first weights")
+        with session.listening() as signals:
+            found, reason = minimise(self.optimiser, measured, self._start, at.planned - at.begun, after)
+            signals.check()
+        if reason != NOT_FINITE and not not_finite(found):
+            self._put(found)
+            self.history.stopped = self.history.stopped or reason
+            return
+        session.stop(
+            f"{NOT_FINITE}: after epoch {at.epoch}; look at the data and the first weights", "the last finite ones"
+        )
 
     # data at the door
 
@@ -355,15 +438,15 @@ class Trainer:
 
         return summary(self.model)
 
-    def save(self, directory: str | os.PathLike[str]) -> None:
-        """Write the model, the weights (last and best), the optimiser's state and the history to a directory."""
+    def save(self, directory: str | os.PathLike[str], keep: int = KEPT) -> None:
+        """Add a checkpoint to a directory: all that the training needs to go on to the same bits; so many are kept."""
         from .checkpoint import save
 
-        save(self, directory)
+        save(self, directory, keep)
 
     @classmethod
     def restore(cls, directory: str | os.PathLike[str]) -> Trainer:
-        """The trainer that `save` wrote; `fit` goes on where it was."""
+        """The trainer of the newest checkpoint in a directory that is whole; `fit` goes on where it was."""
         from .checkpoint import restore
 
         return restore(directory)
@@ -377,62 +460,3 @@ class _Pace:
 
     def took(self, steps: int, seconds: float) -> None:
         self.steps = max(1, int(SECONDS_WITHOUT_A_LOOK * steps / max(seconds, 1e-9)))
-
-
-# --- arguments
-
-
-def _optimiser(given: object) -> Optimiser | LBFGS:
-    if given == "lbfgs":
-        return LBFGS()
-    made = named_optimiser(given) if isinstance(given, str) else given
-    if not isinstance(made, Optimiser | LBFGS):
-        raise SpecError(f"trainer: optimiser = {given!r}; give Adam(1e-3), SGD(0.1), ... or a name")
-    return made
-
-
-def _schedule(given: Any) -> Schedule | ReduceOnPlateau | None:
-    if given is None or isinstance(given, Schedule):
-        return given
-    if isinstance(given, ReduceOnPlateau):
-        if given.larger_is_better:
-            raise SpecError("schedule 'reduce_on_plateau': a trainer gives it the loss; leave larger_is_better out")
-        return given
-    if callable(given) or isinstance(given, bool):
-        raise SpecError(f"schedule = {given!r}; give a name, a formula in lr, t, T, e and E, or Cosine(), ...")
-    return named_schedule(given)
-
-
-def _same_for_all_steps(rule: Schedule | ReduceOnPlateau) -> bool:
-    """Whether the steps of one epoch, after a warm-up, have the same rate."""
-    return isinstance(rule, ReduceOnPlateau) or not any(s.name == "t" for s in rule.bound.free_symbols)
-
-
-def _metrics(given: Iterable[str | Metric | Any]) -> tuple[Metric, ...]:
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise SpecError(f'metrics = {given!r}; give a list, such as ["accuracy"]')
-    return tuple(metric(m) for m in given)
-
-
-def _check_full_batch(trainer: Trainer) -> None:
-    """L-BFGS takes the loss as one fixed function, and finds its steps itself."""
-    for name in ("schedule", "clip_value", "clip_norm"):
-        if getattr(trainer, name) is not None:
-            raise SpecError(f"trainer: lbfgs finds its own steps; leave {name} out, or take another optimiser")
-    if any(isinstance(layer, Dropout) for layer in trainer.model.layers):
-        raise SpecError("trainer: dropout makes another function of every step, and lbfgs needs the same; "
-                        "leave dropout out, or take another optimiser")  # fmt: skip
-
-
-def _whole(value: object, name: str, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise SpecError(f"{name} = {value!r}; give a whole number of at least {least}")
-    return int(value)
-
-
-def _positive(value: object, name: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < math.inf:
-        raise SpecError(f"{name} = {value!r}; give a number above 0, or leave it out")
-    return float(value)

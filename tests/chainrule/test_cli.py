@@ -13,6 +13,9 @@ from click.testing import CliRunner, Result
 
 from chainrule import bench, commands, doctor
 from chainrule.cli import main
+from chainrule.runtime import store
+from chainrule.runtime.signals import Terminated
+from chainrule.runtime.spec import spec_to_dict
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "digits.toml"
@@ -41,19 +44,27 @@ FLOWERS = "a,b,kind\n" + "".join(f"{k},{k * k % 7},{('iris', 'rose', 'tulip')[k 
 
 
 class FakeTrainer:
-    """Keeps what it is told; its predictions depend on the data alone."""
+    """Keeps what it is told, and saves that; its predictions depend on the data alone."""
 
-    interrupted = False
+    interrupted: BaseException | None = None
+    left = 0  # epochs that it does not come to
 
-    def __init__(self, classes: int, epochs: int = 0) -> None:
-        self.classes, self.epochs = classes, epochs
+    def __init__(self, classes: int, epochs: int = 0, unfinished: int = 0) -> None:
+        self.classes, self.epochs, self.unfinished = classes, epochs, unfinished
         self.given: dict[str, Any] = {}
+        self.spec: Any = None
 
     def fit(self, x: np.ndarray, y: np.ndarray, **given: Any) -> None:
         self.given = {"x": x, "y": y, **given}
-        self.epochs += given["epochs"]
-        if self.interrupted:
-            raise KeyboardInterrupt
+        self.epochs += given["epochs"] - self.left
+        directory = Path(given["checkpoint"].directory)
+        if given["checkpoint"].again and store.numbers(directory):
+            store.set_aside(directory)
+        tables = spec_to_dict(self.spec, directory / "checkpoint" / "spec.json")
+        state = json.dumps([self.classes, self.epochs, self.left])
+        store.write(directory, {"spec.json": json.dumps(tables).encode(), "weights.json": state.encode()}, "me", {})
+        if self.interrupted is not None:
+            raise self.interrupted
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         scores = np.abs(x[:, :1] - np.arange(self.classes))
@@ -61,9 +72,6 @@ class FakeTrainer:
 
     def evaluate(self, x: np.ndarray, y: np.ndarray, sample_weight: Any = None) -> dict[str, float]:
         return {"loss": 0.5, "accuracy": float((self.predict(x).argmax(axis=1) == y).mean())}
-
-    def save(self, directory: str) -> None:
-        (Path(directory) / "weights.json").write_text(json.dumps([self.classes, self.epochs]), "utf-8")
 
 
 @pytest.fixture
@@ -73,11 +81,27 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "flowers.csv").write_text(FLOWERS, "utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(commands, "new_trainer", lambda spec, **_: FakeTrainer(3))
-    monkeypatch.setattr(bench, "new_trainer", lambda spec, **_: FakeTrainer(3))
+    monkeypatch.setattr(bench, "new_trainer", lambda spec, **_: BenchedTrainer())
+    monkeypatch.setattr(commands, "restored", lambda saved: FakeTrainer(*saved.table_of_numbers()))
     monkeypatch.setattr(
-        commands, "restored", lambda run: FakeTrainer(*json.loads((run / "weights.json").read_text("utf-8")))
+        store.Saved, "table_of_numbers", lambda saved: json.loads(saved.content("weights.json")), raising=False
     )
     return tmp_path
+
+
+class BenchedTrainer:
+    def fit(self, x: np.ndarray, y: np.ndarray, **given: Any) -> None:
+        pass
+
+
+def state(run: str | Path) -> list[int]:
+    """Classes, epochs, and epochs still to do, of the newest checkpoint."""
+    made: list[int] = json.loads(store.latest(Path(run)).content("weights.json"))
+    return made
+
+
+def spec_of(run: str | Path) -> dict[str, Any]:
+    return store.latest(Path(run)).table("spec.json")
 
 
 def run(*words: str | Path, code: int = 0) -> Result:
@@ -122,10 +146,10 @@ def test_train(folder: Path) -> None:
     assert "samples: 22 for training, 8 for validation, 10 for test" in result.stdout
     assert "saved in runs/net\n" in result.stdout
     assert result.stdout.splitlines()[-1].startswith("test accuracy 0.")
-    written = json.loads((folder / "runs" / "net" / "spec.json").read_text("utf-8"))
+    written = spec_of("runs/net")
     assert written["run"]["classes"] == ["iris", "rose", "tulip"]
     assert written["run"]["inputs"]["kind"] == "standard"
-    assert written["data"]["file"] == "../../flowers.csv"
+    assert written["data"]["file"] == "../../../flowers.csv"
     assert written["data"]["inputs"] == ["a", "b"]
 
 
@@ -133,25 +157,58 @@ def test_training_gets_what_the_spec_says(folder: Path, monkeypatch: pytest.Monk
     trainer = FakeTrainer(3)
     monkeypatch.setattr(commands, "new_trainer", lambda spec, **_: trainer)
     run("train", "net.toml", "-q", "--set", "training.epochs=9", "-o", "here")
-    assert (folder / "here" / "spec.json").is_file()
+    assert len(store.numbers(folder / "here")) == 1
     assert (trainer.given["epochs"], trainer.given["verbose"]) == (9, 0)
     assert np.allclose(trainer.given["x"].mean(axis=0), 0, atol=1e-6)
     assert trainer.given["y"].dtype == np.int64
     assert len(trainer.given["validation"][0]) == 8
 
 
-def test_a_second_training_takes_the_place_of_the_first(folder: Path) -> None:
+def test_a_second_training_does_not_overwrite_the_first(folder: Path) -> None:
     run("train", "net.toml")
-    run("train", "net.toml", "--set", "training.seed=7")
-    assert json.loads((folder / "runs/net/spec.json").read_text("utf-8"))["training"]["seed"] == 7
+    line = run("train", "net.toml", "--set", "training.seed=7", code=2).stderr
+    assert "SpecError: runs/net holds a run already; go on with it (chainrule resume" in line
+    run("train", "net.toml", "--set", "training.seed=7", "--again")
+    assert spec_of("runs/net")["training"]["seed"] == 7
+    assert spec_of("runs/net/earlier-1")["training"]["seed"] == 0
 
 
-def test_resume(folder: Path) -> None:
+def test_resume(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("train", "net.toml")
     run("resume", "runs/net", "--epochs", "5")
-    assert json.loads((folder / "runs/net/weights.json").read_text("utf-8")) == [3, 8]
-    run("resume", "runs/net")
-    assert json.loads((folder / "runs/net/weights.json").read_text("utf-8")) == [3, 11]
+    assert state("runs/net") == [3, 8, 0]
+    monkeypatch.setattr(FakeTrainer, "left", 2)
+    run("resume", "runs/net", "--epochs", "9")
+    assert state("runs/net") == [3, 15, 2]
+    monkeypatch.setattr(FakeTrainer, "left", 0)
+    result = run("resume", "runs/net")  # to the planned end
+    assert "epochs to do: 2" in result.stdout
+    assert state("runs/net") == [3, 17, 0]
+    done = run("resume", "runs/net").stdout.splitlines()  # nothing is left to do
+    assert done[1] == "all its epochs are done; --epochs asks for more"
+    assert done[2:] == result.stdout.splitlines()[-4:]
+    assert state("runs/net") == [3, 17, 0]
+
+
+def test_resume_counts_from_what_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeTrainer, "left", 1)
+    run("train", "net.toml")
+    run("resume", "runs/net", "--set", "training.epochs=7")
+    assert state("runs/net") == [3, 2 + 6, 1]
+
+
+def test_resume_says_what_is_damaged_and_what_is_another_version(folder: Path) -> None:
+    run("train", "net.toml")
+    run("resume", "runs/net", "--epochs", "1")
+    (folder / "runs/net/checkpoint-000002/weights.json").write_text("[3, 9, 0]")
+    lines = run("resume", "runs/net", "--epochs", "1").stderr.splitlines()
+    assert lines[0] == (
+        "warning: runs/net/checkpoint-000002: weights.json is not what was written (its sha256 is another one); "
+        "checkpoint-000001, the one before it, is used"
+    )
+    saved = store.latest(folder / "runs/net")
+    store.write(folder / "runs/net", saved.files, "me", {"numba": "0.1"})
+    assert "note: this run was made with numba 0.1, here 0." in run("resume", "runs/net").stderr
 
 
 def test_evaluate(folder: Path) -> None:
@@ -197,13 +254,27 @@ def test_doctor_says_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- what is wrong
 
 
-def test_an_interrupted_training_says_where_the_weights_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeTrainer, "interrupted", True)
-    result = run("train", "net.toml", code=130)
-    assert result.stderr.splitlines()[-1].startswith(
-        "interrupted; the last and the best weights are in runs/net; go on with: "
-    )
-    assert (folder / "runs/net/weights.json").is_file()
+@pytest.mark.parametrize(
+    ("signal", "code", "word"),
+    [
+        (KeyboardInterrupt("saved in runs/net"), 130, "interrupted"),
+        (Terminated("saved in runs/net"), 143, "terminated"),
+    ],
+)
+def test_an_interrupted_training_says_where_the_weights_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, signal: BaseException, code: int, word: str
+) -> None:
+    monkeypatch.setattr(FakeTrainer, "interrupted", signal)
+    result = run("train", "net.toml", code=code)
+    assert result.stderr.splitlines()[-1] == f"{word}; saved in runs/net; go on with: chainrule resume runs/net"
+
+
+def test_a_full_disk_at_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = OSError(28, "No space left on device", "runs/net/weights")
+    error.add_note("the checkpoints before it are whole")
+    monkeypatch.setattr(FakeTrainer, "interrupted", error)
+    (line,) = run("train", "net.toml", code=2).stderr.splitlines()
+    assert line == "error: runs/net/weights: No space left on device; the checkpoints before it are whole"
 
 
 Change = Callable[[Path], object]
@@ -247,7 +318,7 @@ WRONG: list[tuple[Change, list[str], list[str]]] = [
     (nothing, ["formulas", "net.toml", "-o", "no/formulas.txt"], ["there is no folder no"]),
     (nothing, ["formulas", "net.toml", "-o", "."], ["is a directory"]),
     (nothing, ["resume", "net.toml"], ["SpecError: net.toml is not a directory"]),
-    (nothing, ["evaluate", "."], ["SpecError: . is no run", "spec.json"]),
+    (nothing, ["evaluate", "."], ["SpecError: . is no run", "checkpoint"]),
     (nothing, ["predict", "runs/net", "flowers.csv"], ["runs/net is not a directory"]),
     (nothing, ["predict", "runs/net", "flowers.csv", "-o", "out.xlsx"], ["'.xlsx'", "Known: .csv"]),
 ]  # fmt: skip

@@ -1,14 +1,19 @@
 """From files to parts: formats, columns, labels, splits and scales; what is wrong is said."""
 
+import os
+import struct
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from chainrule.runtime import files
 from chainrule.runtime.arrays import as_inputs, as_targets, as_weights, cast
 from chainrule.runtime.data import Dataset, Selection, Source, prepare, read_dataset, split
 from chainrule.runtime.scaling import Scaler, fit_scaler, scaler_from
@@ -123,6 +128,26 @@ def test_labels_in_an_npz_file(tmp_path: Path) -> None:
     assert data.classes == ("a", "b")
 
 
+def npy(shape: str, content: bytes, kind: str = "'<f8'") -> bytes:
+    """A file of NumPy's format whose header says what it likes."""
+    head = f"{{'descr': {kind}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + content
+
+
+def zipped(folder: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(folder / "data.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return folder / "data.npz"
+
+
+def cut(path: Path, end: int) -> Path:
+    """The file without its end, or without its beginning."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-end] if end > 0 else content[-end:])
+    return path
+
+
 def npz_of_objects(folder: Path) -> Path:
     return arrays(folder, x=np.array([[1, {}]], dtype=object), y=np.zeros(1))
 
@@ -135,7 +160,19 @@ WRONG_FILES: list[tuple[Any, Selection, Model, list[str]]] = [
     (lambda f: f / "no" / "data.npz", T, REAL, ["neither does the folder"]),
     (lambda f: f / "data.xlsx", T, REAL, ["'.xlsx' is not known", "Known: .csv, .npy, .npz"]),
     (lambda f: (f / "d.csv").mkdir() or f / "d.csv", T, REAL, ["is not a file"]),
-    (lambda f: file(f, "d.csv", ""), T, REAL, ["d.csv: the file is empty"]),
+    (lambda f: file(f, "d.csv", ""), T, REAL, ["d.csv: the file is empty (0 bytes)"]),
+    (lambda f: file(f, "d.npy", ""), T, REAL, ["d.npy: the file is empty (0 bytes)"]),
+    (lambda f: file(f, "d.npz", ""), T, REAL, ["d.npz: the file is empty (0 bytes)"]),
+    (lambda f: file(f, "d.csv", 'a,"b\nb",c\n1,2,3\n'), T, REAL, ["the column 'b\\nb' has a name with control"]),
+    (lambda f: file(f, "d.csv", "\n\n"), T, REAL, ["d.csv: the file is empty; give a first row"]),
+    (lambda f: file(f, "d.csv", bytes(99)), T, REAL, ["there are no samples"]),
+    (lambda f: file(f, "d.csv", 'a,b,c\n1,"2,3\n4,5,6\n'), T, REAL, ["line 3 has 2 values"]),
+    (lambda f: file(f, "d.csv", 'a,b,c\n1,"' + "2" * 200_000), T, REAL, ["line 2: field larger than field limit"]),
+    (lambda f: file(f, "d.csv", "a,b,c\n1,2,3\n1_0,2,3\n"), T, REAL, ["line 3, column 'a': '1_0'", "finite number"]),
+    (lambda f: file(f, "d.csv", "a,b,c\n1,2,3\n1,1e999,3\n"), T, REAL, ["line 3, column 'b': '1e999'"]),
+    (lambda f: file(f, "d.csv", LABELS + "1,2,\n"), Selection(None, ("kind",)), CLASSES,
+     ["line 6, column 'kind': the label is empty; fill it in"]),
+    (lambda f: file(f, "d.csv", "a,b,c\n1,2,0\n1,2,7\n"), T, CLASSES, ["column 'c'[1] is 7", "from 0 to 2"]),
     (lambda f: file(f, "d.csv", "a,b,c\n"), T, REAL, ["there are no samples"]),
     (lambda f: file(f, "d.csv", "1,2,3\n4,5,6\n"), T, REAL, ["the first row holds numbers"]),
     (lambda f: file(f, "d.csv", "a,b,b\n1,2,3\n"), T, REAL, ["the column 'b' is there 2 times"]),
@@ -158,7 +195,26 @@ WRONG_FILES: list[tuple[Any, Selection, Model, list[str]]] = [
      ["4 labels (iris, lily, rose, tulip)", "tells 3 apart"]),
     (lambda f: file(f, "d.npz", b"PK\x03\x04 no more"), Selection(), REAL, ["cannot be read as .npz"]),
     (lambda f: file(f, "d.npy", b"\x00\x01"), T, REAL, ["cannot be read as .npy"]),
-    (npz_of_objects, Selection(), REAL, ["cannot be read as .npz", "allow_pickle=False"]),
+    (lambda f: file(f, "d.npy", b"\x80\x04\x95" + bytes(40)), T, REAL, ["does not begin as an array of NumPy does"]),
+    (lambda f: file(f, "d.npy", npy("(5, 3)", bytes(8 * 14))), T, REAL, ["holds 112 bytes", "takes 120; it is"]),
+    (lambda f: file(f, "d.npy", npy("(1000000000000, 3)", bytes(24))), T, REAL, ["takes 24000000000000; it is not"]),
+    (lambda f: file(f, "d.npy", npy("(-1, 3)", bytes(24))), T, REAL, ["it is not whole"]),
+    (lambda f: file(f, "d.npy", npy("(True, 3)", bytes(24))), T, REAL, ["it is not whole"]),
+    (lambda f: file(f, "d.npy", npy("(" * 5000, b"")), T, REAL, ["cannot be read as .npy"]),
+    (lambda f: file(f, "d.npy", npy("(1, 3)", bytes(24), "'|O'")), T, REAL, ["holds Python objects", "allow_pickle"]),
+    (lambda f: file(f, "d.npy", b"\x93NUMPY\x09\x00" + bytes(40)), T, REAL, ["is of version 9.0 of the format"]),
+    (lambda f: file(f, "d.npy", arrays(f, x=np.eye(2)).read_bytes()), T, REAL, ["several arrays; rename it to .npz"]),
+    (lambda f: file(f, "d.npz", npy("(1, 3)", bytes(24))), T, REAL, ["one array without a name; rename it to .npy"]),
+    (lambda f: zipped(f, x=b"hello", y=npy("(1,)", bytes(8))), Selection(), REAL, ["x.npy does not begin as an array"]),
+    (lambda f: zipped(f, x=npy("(999999999, 2)", bytes(16)), y=b""), Selection(), REAL, ["x.npy holds 16 bytes"]),
+    (lambda f: cut(arrays(f, x=np.eye(2), y=np.zeros(2)), 30), Selection(), REAL, ["cannot be read as .npz"]),
+    (lambda f: cut(arrays(f, x=np.eye(2), y=np.zeros(2)), -200), Selection(), REAL, ["cannot be read as .npz"]),
+    (npz_of_objects, Selection(), REAL, ["cannot be read as .npz", "holds Python objects", "allow_pickle=False"]),
+    (lambda f: arrays(f, x=np.eye(2), y=np.float64(3)), Selection(), REAL, ["y is a single number"]),
+    (lambda f: arrays(f, x=np.eye(2), y=np.zeros(2, "M8[D]")), Selection(), REAL, ["y is of the type datetime64"]),
+    (lambda f: arrays(f, x=np.eye(2, dtype="c16"), y=np.zeros(2)), Selection(), REAL, ["x is of the type complex128"]),
+    (lambda f: arrays(f, x=np.array([[1, 2], [3, np.nan]]), y=np.zeros(2)), Selection(), REAL, ["x[1, 1] is nan"]),
+    (lambda f: arrays(f, x=np.eye(2) * np.longdouble("1e999"), y=np.zeros(2)), Selection(), REAL, ["x[0, 0] is inf"]),
     (lambda f: arrays(f, X=np.eye(2), y=np.zeros(2)), Selection(), REAL, ["no array 'x'", "Known: X, y"]),
     (lambda f: arrays(f, x=np.eye(2)), Selection(), REAL, ["targets", "no array 'y'"]),
     (lambda f: arrays(f, x=np.eye(2), y=np.zeros(3)), Selection(), REAL, ["2 samples", "3 of targets"]),
@@ -177,6 +233,83 @@ def test_wrong_files(tmp_path: Path, make: Any, selection: Selection, model: Mod
     assert message.startswith(str(tmp_path))
     for part in parts:
         assert part in message
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole rows that are left would be taken for all that there is."""
+    whole = file(tmp_path, "d.csv", "a,b,c\n" + "1,2,3\n" * 5000)
+    reader = files.FORMATS[".csv"]
+
+    def shrinking(opened: Any, place: str) -> Any:
+        os.truncate(whole, 6 + 6 * 1000)
+        return reader(opened, place)
+
+    monkeypatch.setattr(files, "FORMATS", {**files.FORMATS, ".csv": shrinking})
+    with pytest.raises(DataError, match=r"d\.csv: the file was changed while it was read"):
+        read_dataset(whole, T, REAL)
+    monkeypatch.undo()
+    assert len(read_dataset(whole, T, REAL)) == 1000
+
+
+def test_a_file_that_grows_or_is_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = arrays(tmp_path, x=np.eye(2), y=np.zeros(2))
+    reader = files.FORMATS[".npz"]
+
+    def changed(opened: Any, place: str) -> Any:
+        table = reader(opened, place)
+        os.utime(path, ns=(1, 1))
+        return table
+
+    monkeypatch.setattr(files, "FORMATS", {**files.FORMATS, ".npz": changed})
+    with pytest.raises(DataError, match="was changed while it was read"):
+        read_dataset(path, Selection(), REAL)
+
+
+def test_more_than_the_memory_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bomb: a few kB that unpack to 8 MB, where there are 4."""
+    with zipfile.ZipFile(tmp_path / "d.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", npy("(500000, 2)", bytes(8_000_000)))
+    assert (tmp_path / "d.npz").stat().st_size < 20_000
+    monkeypatch.setattr(files, "available_memory", lambda: 4_000_000)
+    with pytest.raises(
+        DataError, match=r"d.npz: takes 0\.008 GB of memory, and 0\.004 GB are free; give fewer samples"
+    ):
+        read_dataset(tmp_path / "d.npz", Selection(), REAL)
+    big = file(tmp_path, "d.csv", "a,b,c\n" + "1,2,3\n" * 100_000)
+    with pytest.raises(DataError, match=r"save it as numbers, in an \.npz file"):
+        read_dataset(big, T, REAL)
+
+
+def test_the_memory_that_is_there() -> None:
+    there = files.available_memory()
+    assert there is None or 1e8 < there < 1e14
+
+
+def test_many_columns_take_no_time(tmp_path: Path) -> None:
+    names = [f"c{k}" for k in range(30_000)]
+    path = file(tmp_path, "d.csv", ",".join(names) + "\n" + ",".join("1" for _ in names) + "\n")
+    assert len(files.read_table(path).values) == 30_000
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(["d.npz", "d.npy", "d.csv"]), st.data())
+def test_nothing_but_our_own_errors(tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject) -> None:
+    """Whatever a file holds, it is samples or a DataError of one line."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    np.save(folder / "d.npy", np.arange(12.0).reshape(4, 3))
+    np.savez(folder / "d.npz", x=np.eye(2), y=np.zeros(2))
+    file(folder, "d.csv", CSV)
+    content = bytearray((folder / name).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content)))
+        content[at : at + data.draw(st.integers(0, 40))] = data.draw(st.binary(max_size=9))
+    (folder / name).write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            read_dataset(folder / name, Selection() if name == "d.npz" else Selection(targets=(2,)), REAL)
+        except DataError as error:
+            assert "\n" not in str(error)  # noqa: PT017  it need not be raised
 
 
 def test_an_unknown_label_later(tmp_path: Path) -> None:
@@ -245,11 +378,44 @@ def test_wrong_targets(model: Model, y: Any, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("weight", "message"),
-    [([1.0], r"shape \(1,\)"), ([1, -1], r"sample_weight\[1\] is -1"), ([0, 0], "all weights are 0")],
+    [
+        ([1.0], r"shape \(1,\)"),
+        ([1, -1], r"sample_weight\[1\] is -1"),
+        ([0, 0], "all weights are 0"),
+        ([1, np.nan], r"sample_weight\[1\] is nan"),
+        ([1e308, 1e308], "the weights are too large to be summed"),
+    ],
 )
 def test_wrong_weights(weight: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         as_weights(weight, 2)
+
+
+def test_masked_values_are_not_numbers() -> None:
+    masked = np.ma.masked_greater([[1.0, 2.0], [3.0, 9e9]], 1e9)
+    with pytest.raises(DataError, match=r"x\[1, 1\] is 9000000000.0; but it is masked"):
+        as_inputs(REAL, masked)
+    assert as_inputs(REAL, masked[:1]).tolist() == [[1, 2]]
+
+
+def test_arrays_lie_as_kernels_load_them() -> None:
+    odd = np.frombuffer(bytes(1 + 48), np.uint8)[1:].view("f8").reshape(3, 2)
+    assert not odd.flags.aligned
+    for array in (odd, np.zeros((2, 3)).T, np.zeros((3, 2), ">f8"), np.zeros((3, 4))[:, ::2]):
+        made = cast(array, "float64", "x")
+        assert made.flags.c_contiguous
+        assert made.flags.aligned
+        assert made.dtype == np.dtype("float64")
+        assert made.dtype.isnative
+
+
+def test_numbers_too_large_to_be_scaled(tmp_path: Path) -> None:
+    path = arrays(tmp_path, x=np.array([[1e308, 0], [-1e308, 1]]), y=np.zeros(2))
+    for kind in ("standard", "minmax"):
+        with pytest.raises(DataError, match=rf"scale = '{kind}': the numbers are too large to be scaled"):
+            prepare(Source(path, scale=kind), REAL)
+    with pytest.raises(DataError, match=r"x as float32\[0, 0\] is inf"):
+        prepare(Source(path), REAL)
 
 
 def test_a_number_too_large_for_float32() -> None:

@@ -82,8 +82,16 @@ def test_a_loss_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
     trainer = new()
     trainer.set_parameters({"Wo": np.full((2, 4), 1e200), "bo": np.zeros(2)})
     trainer.fit(X, Y, epochs=9, verbose=0)
-    assert trainer.history.stopped == "the loss is not finite"
-    assert "the loss is not finite: stopped" in capsys.readouterr().err
+    assert trainer.history.stopped.startswith("the loss is not finite: after epoch 0; look at the data")
+    assert "Stopped; the weights are the last finite ones" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_may_raise() -> None:
+    trainer = new(divergence="raise")
+    trainer.set_parameters({"Wo": np.full((2, 4), 1e200), "bo": np.zeros(2)})
+    with pytest.raises(cr.DivergenceError, match="the loss is not finite: after epoch 0"):
+        trainer.fit(X, Y, epochs=9, verbose=0)
+    assert (trainer.parameters["Wo"] == 1e200).all()
 
 
 @pytest.mark.parametrize(
@@ -92,6 +100,7 @@ def test_a_loss_that_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
         (LINE, {"schedule": "cosine"}, "lbfgs finds its own steps; leave schedule out"),
         (LINE, {"clip_norm": 1.0}, "leave clip_norm out"),
         (LINE, {"clip_value": 1.0}, "leave clip_value out"),
+        (LINE, {"divergence": "roll_back"}, "lbfgs has no rate to make smaller"),
         (cr.Model(4, [cr.Dropout(0.5), cr.Dense(2)]), {}, "dropout makes another function of every step"),
     ],
 )

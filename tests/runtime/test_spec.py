@@ -77,6 +77,10 @@ TRAINING = {
         early_stopping = { monitor = "val_accuracy", min_delta = 1e-3 }""",
     "the rest": """batch_size = 7\nepochs = 3\nseed = 5\ndtype = "float64"\nthreads = 2
         clip_value = 1\nclip_norm = 0.5""",
+    "kept": "checkpoint = 5\ndivergence = 'raise'",
+    "kept by time": """checkpoint = { epochs = 2, seconds = 1.5, keep = 4 }
+        divergence = { policy = "roll_back", factor = 0.5, attempts = 7 }""",
+    "not kept by time": "checkpoint = { seconds = false }",
 }
 DATA = {
     "file": "",
@@ -198,6 +202,17 @@ WRONG_TRAINING = [
     ('dtype = "float16"', ["dtype 'float16'", "Known: float32, float64"]),
     ("threads = 0", ["threads = 0"]),
     ("clip_norm = 0", ["clip_norm = 0", "above 0"]),
+    ("checkpoint = 0", ["training: checkpoint: epochs = 0", "at least 1"]),
+    ("checkpoint = 'a'", ["checkpoint: epochs = 'a'"]),
+    ("checkpoint = { second = 1 }", ["the key 'second'", "Did you mean 'seconds'?"]),
+    ("checkpoint = { seconds = -1 }", ["checkpoint: seconds = -1"]),
+    ("checkpoint = { directory = 'x' }", ["the key 'directory'"]),
+    ("checkpoint = { keep = 1 }", ["checkpoint: keep = 1", "at least 2"]),
+    ("divergence = 'stopp'", ["training: divergence: policy 'stopp'", "Did you mean 'stop'?"]),
+    ("divergence = 3", ["divergence = 3", "stop, raise, roll_back"]),
+    ("divergence = { policy = 'stop', factor = 2 }", ["divergence: factor = 2"]),
+    ("divergence = { policy = ['stop'] }", ["divergence: policy ['stop'] is not known"]),
+    ("divergence = { attempt = 2 }", ["the key 'attempt'", "Did you mean 'attempts'?"]),
     ("clip_value = nan", ["clip_value = nan"]),
     ("validation = 1.5", ["validation = 1.5", "a share of the samples"]),
     ("validation = true", ["validation = true"]),

@@ -427,8 +427,8 @@ def test_a_loss_that_is_not_finite_stops(capsys: pytest.CaptureFixture[str]) -> 
     history = trainer.fit(X, Y, epochs=9, verbose=0)
     assert len(history) < 9
     assert not math.isfinite(history["loss"][-1])
-    assert history.stopped == "the loss is not finite"
-    assert "the loss is not finite: stopped; try a smaller learning rate" in capsys.readouterr().err
+    assert history.stopped.startswith("the loss is not finite: epoch 2, step 1 of 1: l is inf at [0]; Wo has grown")
+    assert f"{history.stopped}. Stopped; the weights are those before this step" in capsys.readouterr().err
     assert np.isfinite(trainer.best_parameters["Wo"]).all()  # type: ignore[index]
 
 
@@ -573,6 +573,13 @@ NAN = np.where(np.arange(100).reshape(50, 2) == 7, np.nan, X)
         (CLASSES, (X, LABELS + 1), {}, r"y\[\d+\] is 3; a class is a whole number from 0 to 2"),
         (CLASSES, (X, LABELS + 0.5), {}, r"y\[0\] is \d.5; a class is a whole number from 0 to 2"),
         (MODEL, (X, Y), {"sample_weight": -WEIGHT}, r"sample_weight\[\d+\] is -\d.0; a weight is at least 0"),
+        (
+            MODEL,
+            (X, Y),
+            {"sample_weight": WEIGHT * 1e300, "dtype": "float32"},
+            r"sample_weight as float32\[\d+\] is inf",
+        ),
+        (MODEL, (X, Y), {"sample_weight": WEIGHT * 1e-99, "dtype": "float32"}, "as float32 all weights are 0; divide"),
         (MODEL, (X, Y), {"sample_weight": WEIGHT * 0}, "all weights are 0; give at least one sample a weight"),
         (MODEL, (X, Y), {"sample_weight": WEIGHT[:9]}, r"sample_weight has the shape \(9,\); .*: \(50,\)"),
         (MODEL, (X[:1], Y[:1]), {"validation": 0.9}, "validation = 0.9 of 1 samples leaves none to train with"),

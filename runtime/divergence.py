@@ -1,0 +1,330 @@
+"""A training that runs away: found in the step in which it happens, at the price of nothing while it does not.
+
+The compiled loop runs many steps in a call. The losses of a call are looked at after it, the weights at the end of an
+epoch, and from time to time, where this costs less than a half per cent of the time since the last one, the whole state
+is looked at and kept. Where something is not finite, the training goes back to the kept state and takes the same steps
+again, in halves, until the step is found: the same steps give the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..symbolic.errors import DataError, SpecError, nearest
+from .position import Plan, Position
+
+Array = NDArray[Any]
+NOT_FINITE: Final = "the loss is not finite"
+POLICIES: Final = ("stop", "raise", "roll_back")
+SMALL: Final = 4096  # numbers; beyond it a product of BLAS may wake its threads
+SHARE: Final = 0.005  # of the time, which the copies of the state may take
+GROWN: Final = 1e3  # weights beyond it are the result of steps that are too large
+LARGE: Final = 1e4  # inputs and targets beyond it were not scaled
+
+
+class DivergenceError(SpecError):
+    """A loss or a weight is no longer finite; the weights before that step are kept."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """What to do when a loss or a weight is no longer finite. The last finite weights are kept in any case.
+
+    policy    "stop": end the training and say why; "raise": raise `DivergenceError`; "roll_back": go back to the
+              weights and the optimiser's state of the best epoch, and go on with a smaller rate from the first step of
+              the epoch that failed
+    factor    what the rate is multiplied by at a roll back
+    attempts  roll backs at most; then it stops
+    """
+
+    policy: str = "stop"
+    factor: float = 0.1
+    attempts: int = 3
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise SpecError(f"divergence: policy {self.policy!r} is not known. {nearest(str(self.policy), POLICIES)}")
+        factor = self.factor
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < 1:
+            raise SpecError(f"divergence: factor = {factor!r}; give a number between 0 and 1")
+        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
+            raise SpecError(f"divergence: attempts = {self.attempts!r}; give a whole number of at least 1")
+
+
+def as_divergence(given: object) -> Divergence:
+    """A policy by its name, or as it is."""
+    if isinstance(given, Divergence):
+        return given
+    if not isinstance(given, str):
+        raise SpecError(f"divergence = {given!r}; give one of {', '.join(POLICIES)}, or Divergence(...)")
+    return Divergence(given)
+
+
+# --- the state of a training, and whether it is finite
+
+
+@dataclass
+class State:
+    """A copy of what the steps change: weights, the optimiser's states and its numbers."""
+
+    parameters: dict[str, Array]
+    states: dict[str, Array]
+    scalars: Array
+
+    @classmethod
+    def of(cls, training: Any) -> State:
+        return cls(_copies(training.parameters), _copies(training.states), training.scalars.copy())
+
+    def refresh(self, training: Any) -> None:
+        """Copy once more, into the same memory."""
+        for own, other in zip(self._arrays(), _arrays(training), strict=True):
+            np.copyto(own, other)
+
+    def put(self, training: Any) -> None:
+        """Make this the state of the training."""
+        for own, other in zip(self._arrays(), _arrays(training), strict=True):
+            np.copyto(other, own)
+
+    def _arrays(self) -> list[Array]:
+        return _arrays(self)
+
+
+def _copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: array.copy() for name, array in arrays.items()}
+
+
+def _arrays(of: Any) -> list[Array]:
+    return [*of.parameters.values(), *of.states.values(), of.scalars]
+
+
+def not_finite(arrays: Mapping[str, Array]) -> str:
+    """The name of the first array that holds a NaN or an infinity; empty where there is none."""
+    for name, array in arrays.items():
+        if not all_finite(array):
+            return name
+    return ""
+
+
+def all_finite(array: Array) -> bool:
+    """Whether an array holds neither a NaN nor an infinity: in one pass, and without an array of booleans.
+
+    A sum of finite numbers may overflow; only then every element is looked at.
+    """
+    flat = array.ravel()
+    with np.errstate(all="ignore"):
+        found = flat.dot(flat) if flat.size <= SMALL else np.add.reduce(flat)
+    return math.isfinite(found) or bool(np.isfinite(flat).all())
+
+
+def largest(arrays: Mapping[str, Array]) -> tuple[str, float]:
+    """The name of the array with the largest absolute value, and this value."""
+    sizes = {name: float(max(array.max(), -array.min())) for name, array in arrays.items() if array.size}
+    name = max(sizes, key=sizes.__getitem__, default="")
+    return name, sizes.get(name, 0.0)
+
+
+# --- watching
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """The step that failed: its epoch and its number in it, both from 0, and what was not finite in it.
+
+    loss, rate   of this step
+    losses       of the steps before it in its epoch
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    tensor: str
+    cause: str
+    loss: float
+    rate: float
+    losses: Array
+
+    def __str__(self) -> str:
+        what = NOT_FINITE if not math.isfinite(self.loss) else "a weight or a state of the optimiser is not finite"
+        where = f"epoch {self.epoch + 1}, step {self.step + 1} of {self.steps}"
+        return f"{what}: {where}: {self.tensor}; {self.cause}"
+
+
+class Guard:
+    """Watches a training, and finds the step that failed.
+
+    training   whose state the steps change; `given` are its data, as `training.epoch` takes them
+    formula    gives the equation of a tensor, for messages
+    """
+
+    def __init__(self, training: Any, given: Mapping[str, Array], formula: Callable[[str], str]) -> None:
+        self.training, self.given, self.formula = training, given, formula
+        self.state: State | None = None
+        self.plans: list[Plan] = []
+        self.losses: list[list[Array]] = []  # of the steps of each plan so far
+        self.first = 0  # the state is that after so many steps of the first plan
+        self.cost, self.kept_at = 0.0, -math.inf
+        wrong = not_finite(training.parameters)
+        if wrong:
+            raise DataError(f"parameter {wrong} is not finite before the first step; give numbers with set_parameters")
+
+    def begin(self, plan: Plan, at: Position) -> None:
+        """An epoch begins, or goes on after some of its steps."""
+        if self.state is None:
+            self._keep(plan, at, time.perf_counter())
+        else:
+            self.plans.append(plan)
+            self.losses.append(at.losses)
+
+    def forget(self) -> None:
+        """The state was changed by something else than steps."""
+        self.state = None
+
+    def _keep(self, plan: Plan, at: Position, started: float) -> None:
+        if self.state is None:
+            self.state = State.of(self.training)
+        else:
+            self.state.refresh(self.training)
+        self.plans, self.losses, self.first = [plan], [at.losses], at.step
+        self.kept_at = time.perf_counter()
+        self.cost = self.kept_at - started
+
+    def look(self, at: Position, losses: Array) -> Trouble | None:
+        """After some steps: what went wrong in which of them, or None. Then the state is the one before that step."""
+        plan = self.plans[-1]
+        if not all_finite(losses):
+            first = int(np.argmin(np.isfinite(losses)))
+            return self._find(self._taken(at) - len(losses) + first, by_loss=True)
+        started = time.perf_counter()
+        due = started - self.kept_at > self.cost / SHARE
+        if due or at.step == plan.steps:
+            states = self.training.states if due or at.epoch + 1 == at.planned else {}
+            if not_finite(self.training.parameters) or not_finite(states):
+                return self._find(self._taken(at), by_loss=False)
+        if due:
+            self._keep(plan, at, started)
+        return None
+
+    def _taken(self, at: Position) -> int:
+        """Steps since the state that is kept."""
+        return sum(plan.steps for plan in self.plans[:-1]) - self.first + at.step
+
+    def back(self) -> tuple[int, Array]:
+        """Go back to the kept state; its epoch, and the losses of the steps of this epoch before it."""
+        assert self.state is not None
+        self.state.put(self.training)
+        return self.plans[0].epoch, _joined(self.losses[0])[: self.first]
+
+    def _find(self, steps: int, by_loss: bool) -> Trouble:
+        """Halve the steps since the kept state until the one is found after which something is not finite.
+
+        steps     after so many of them something is not finite
+        by_loss   that is the loss of the next one, and the state may still be fine
+        """
+        state = self.state
+        assert state is not None
+        state.put(self.training)
+        self._run(0, steps)
+        low, high = (steps, steps) if by_loss and self._fine() else (0, steps)
+        if low == high:
+            state.refresh(self.training)
+        while high - low > 1:
+            middle = (low + high) // 2
+            state.put(self.training)
+            self._run(low, middle)
+            if self._fine():
+                low = middle
+                state.refresh(self.training)
+            else:
+                high = middle
+        k, step = self._where(low)
+        plan, losses = self.plans[k], _joined(self.losses[k])
+        tensor = self._failing(plan, step)
+        state.put(self.training)
+        cause, rate = self._cause(plan, step, tensor), float(plan.rates[step])
+        return Trouble(plan.epoch, step, plan.steps, tensor, cause, float(losses[step]), rate, losses[:step])
+
+    def _fine(self) -> bool:
+        return not not_finite(self.training.parameters) and not not_finite(self.training.states)
+
+    def _where(self, step: int) -> tuple[int, int]:
+        """Which plan a step since the kept state belongs to, and its number there."""
+        at = step + self.first
+        for k, plan in enumerate(self.plans[:-1]):
+            if at < plan.steps:
+                return k, at
+            at -= plan.steps
+        return len(self.plans) - 1, at
+
+    def _run(self, first: int, last: int) -> None:
+        """Take steps since the kept state once more."""
+        at = -self.first
+        for plan in self.plans:
+            begin, end = max(first - at, 0), min(last - at, plan.steps)
+            if begin < end:
+                self.training.epoch(self.given, plan.order, plan.rates, plan.key, begin, end)
+            at += plan.steps
+
+    # what to say
+
+    def _failing(self, plan: Plan, step: int) -> str:
+        """The first tensor of a step that is not finite, in the order in which they are computed."""
+        kept = self._tensors(plan, step)
+        for array in kept.values():
+            array[...] = 0  # what the step does not write must not be taken for its result
+        loss = float(self.training.epoch(self.given, plan.order, plan.rates, plan.key, step, step + 1)[0])
+        for name, array in kept.items():
+            if not all_finite(array):
+                return f"{name} is {_first(array)}"
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        for arrays in (self.training.parameters, self.training.states):
+            name = not_finite(arrays)
+            if name:
+                return f"{name} is {_first(arrays[name])}"
+        return "a value was not finite, but is so when the step is taken again (were the data changed meanwhile?)"
+
+    def _tensors(self, plan: Plan, step: int) -> dict[str, Array]:
+        """The arrays that the kernels compute for the samples of a step, as far as they keep them."""
+        samples = min(len(plan.order) - step * self.training.batch, self.training.batch)
+        workspace = self.training.machine.kernels.get("workspace", {}).get("train", {})
+        shapes = {name: shape for name, (_, shape) in workspace.items()}
+        arrays = {name: array for name, array in self.training.batch_arrays.items() if name in shapes}
+        return {
+            name: array[:samples] if shapes[name][:1] == ("N",) else array
+            for name, array in arrays.items()
+            if array.dtype.kind == "f"
+        }
+
+    def _cause(self, plan: Plan, step: int, tensor: str) -> str:
+        """What is probably to blame, and what to do. The state is the one before the step."""
+        name, size = largest(self.training.parameters)
+        if size > GROWN:
+            rate = f"the rate {plan.rates[step]:.3g} is too large"
+            return f"{name} has grown to {size:.3g}: probably {rate}; take a smaller one, or clip_norm=1.0"
+        data = {k: a for k, a in self.given.items() if a.dtype.kind == "f" and a.size}
+        name, size = largest(data)
+        if size > LARGE:
+            return f"{name} reaches {size:.3g}: probably it should be scaled"
+        formula = self.formula(tensor.split(" ")[0])
+        dtype = next(iter(self.training.parameters.values())).dtype
+        if not formula:
+            return f"the update leaves the numbers of {dtype}: take a smaller rate, or clip_norm=1.0"
+        return f"at these values {formula} leaves the numbers of {dtype}: take a smaller rate, or another formula"
+
+
+def _joined(losses: list[Array]) -> Array:
+    return np.concatenate(losses) if losses else np.zeros(0)
+
+
+def _first(array: Array) -> str:
+    """The first value that is not finite, and its place."""
+    fine = np.isfinite(array)
+    where = tuple(int(k) for k in np.unravel_index(int(np.argmin(fine)), array.shape))
+    return f"{array[where]} at [{', '.join(map(str, where))}]" if array.size > 1 else f"{array[where]}"

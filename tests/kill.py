@@ -1,0 +1,170 @@
+"""kill -9 at random moments of `chainrule train` and `chainrule resume`; what is resumed must end in the same bits.
+
+    python tests/kill.py --kills 200          some minutes; prints a line for each run and a summary, exits 1 at a loss
+
+A run is started, and killed after a random time; then it is resumed and killed again, until it comes to its end. Its
+weights, the best weights, the optimiser's state and the history must be those of a run that nobody killed. The model is
+tiny and saved as often as can be, so that many kills fall into the writing of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chainrule.runtime import store
+
+SPEC = """
+[model]
+inputs = 6
+loss = "cross_entropy"
+
+[[layer]]
+type = "dense"
+units = 16
+activation = "tanh"
+
+[[layer]]
+type = "dropout"
+rate = 0.2
+
+[[layer]]
+type = "dense"
+units = 3
+activation = "softmax"
+
+[training]
+optimiser = { name = "adam", lr = 0.001 }
+schedule = "cosine"
+batch_size = 1
+epochs = EPOCHS
+validation = 0.1
+early_stopping = { patience = 1000 }
+metrics = ["accuracy"]
+checkpoint = { epochs = 1, seconds = 0 }
+
+[data]
+file = "data.npz"
+scale = "standard"
+"""
+
+
+@dataclass
+class Tally:
+    """What was seen: kills, those before the first checkpoint and those while one was written, and runs that ended."""
+
+    kills: int = 0
+    before: int = 0
+    writing: int = 0
+    within: int = 0  # an epoch: the newest checkpoint was
+    runs: int = 0
+    lost: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kills} kills ({self.before} before the first checkpoint, {self.writing} while one was written, "
+            f"{self.within} resumed within an epoch), {self.runs} runs, {len(self.lost)} with other bits"
+        )
+
+
+def prepare(folder: Path, samples: int, epochs: int) -> None:
+    """The spec and its data."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(samples, 6))
+    np.savez(folder / "data.npz", x=x, y=(x[:, 0] > 0) + (x[:, 1] * x[:, 2] > 0).astype(int))
+    (folder / "net.toml").write_text(SPEC.replace("EPOCHS", str(epochs)), "utf-8")
+
+
+def command(folder: Path, run: Path) -> list[str]:
+    """Train, or resume where there is something to resume."""
+    words = ["resume", str(run)] if store.numbers(run) else ["train", str(folder / "net.toml"), "-o", str(run)]
+    return [sys.executable, "-m", "chainrule", *words, "-q"]
+
+
+def result(run: Path) -> dict[str, Any]:
+    """What a run has come to, times aside."""
+    files = store.latest(run).files
+    history = json.loads(files["history.json"])
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in history["epochs"]]
+    tensors = {name: store.sha256(content) for name, content in files.items() if name.endswith("safetensors")}
+    return {**tensors, "rows": rows, "stopped": history["stopped"]}
+
+
+def killed(folder: Path, run: Path, seconds: float, tally: Tally) -> bool:
+    """Start it, kill it after some seconds; whether it had come to its end."""
+    with subprocess.Popen(command(folder, run), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            _, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            note(run, tally)
+            return False
+    if process.returncode:
+        raise SystemExit(f"{run}: {err}")
+    return True
+
+
+def note(run: Path, tally: Tally) -> None:
+    """What the kill has left."""
+    tally.kills += 1
+    if not store.numbers(run):
+        tally.before += 1
+        return
+    tally.writing += any(store.LEFT_OVER.match(path.name) for path in run.iterdir())
+    tally.within += store.latest(run).table("progress.json")["position"]["step"] > 0
+
+
+def measured(folder: Path) -> tuple[dict[str, Any], float]:
+    """The result of a run that nobody kills, and how long it takes once all is compiled."""
+    for name in ("warm", "whole"):
+        started = time.monotonic()
+        subprocess.run([*command(folder, folder / name)], check=True, capture_output=True)
+        seconds = time.monotonic() - started
+    print(f"a run takes {seconds:.1f} s", flush=True)
+    return result(folder / "whole"), seconds
+
+
+def run_and_kill(folder: Path, wanted: dict[str, Any], seconds: float, kills: int, seed: int) -> Tally:
+    """So many kills of runs that take so long; each run must end as the one that nobody killed."""
+    rng, tally = np.random.default_rng(seed), Tally()
+    while tally.kills < kills:
+        run, before, ended = folder / f"run{tally.runs}", tally.kills, False
+        while not ended:  # the last run is left in peace when there were kills enough
+            patience = rng.uniform(0, 1.05 * seconds) if tally.kills < kills else 3600.0
+            ended = killed(folder, run, patience, tally)
+        tally.runs += 1
+        same = result(run) == wanted
+        if not same:
+            tally.lost.append(run.name)
+        said = "the same bits" if same else "OTHER BITS"
+        print(f"run {tally.runs}: {said} after {tally.kills - before} kills", flush=True)
+    return tally
+
+
+def main(kills: int, samples: int, epochs: int, seed: int) -> Tally:
+    """The whole thing, in a temporary folder."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder, samples, epochs)
+        return run_and_kill(folder, *measured(folder), kills, seed)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--samples", type=int, default=60_000)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0)
+    tally = main(**vars(parser.parse_args()))
+    print(tally)
+    sys.exit(bool(tally.lost))
