@@ -21,8 +21,8 @@ from ..symbolic.errors import InternalError
 
 IMPORTS: Final[Mapping[str, frozenset[str]]] = {
     "math": frozenset((
-        "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "erf", "erfc", "exp", "expm1", "floor",
-        "log", "log1p", "sin", "sinh", "sqrt", "tan", "tanh",
+        "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "erf", "erfc", "exp", "expm1",
+        "floor", "log", "log1p", "sin", "sinh", "sqrt", "tan", "tanh",
     )),
     "numba": frozenset(("carray", "njit")),
     "chainrule.runtime.support": frozenset(("gemm", "power", "sigmoid", "sign", "softplus", "uniform", "view")),

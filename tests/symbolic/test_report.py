@@ -1,7 +1,6 @@
 """The report: laws over all tables in the three formats, and golden files for the note's network."""
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from xml.etree import ElementTree
 
@@ -162,13 +161,6 @@ def test_every_optimiser_prints() -> None:
         text = derivation.text(optimiser=optimiser)
         assert "w <- " in text
         assert max(map(len, text.splitlines())) <= 80
-
-
-def test_a_small_net_takes_no_time() -> None:
-    derivation = notes_network(3).derivation()
-    start = time.perf_counter()
-    derivation.text()
-    assert time.perf_counter() - start < 1.0
 
 
 def test_a_long_chain_has_an_ellipsis() -> None:
