@@ -26,9 +26,12 @@ from .plan import Phase, Plan, Step, Task
 
 OPTIONS = 'fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, error_model="numpy"'
 HELPER = f"@njit({OPTIONS}, no_cpython_wrapper=True, no_cfunc_wrapper=True)"
-FIXED_SLOTS = ("@samples", "@start", "@step", "@gathering", "@key", "@scratch", "@rows")  # no tensor has such a name
+FIXED_SLOTS = (  # no tensor has such a name
+    "@samples", "@start", "@step", "@gathering", "@key", "@scratch", "@rows", "@given", "@width", "@strange",
+)  # fmt: skip
 ROWS = 0  # among the sizes of blocks of samples: the size that fits the model and the batch, table[6]
 SCRATCH_ALIGNMENT = 64
+BATCH, BLOCK = "N", "rows"  # in shapes: the samples of a batch; those of a block, for each worker
 GIVEN = (Role.INPUT, Role.STATE, Role.TARGET, Role.WEIGHT)
 
 
@@ -128,7 +131,7 @@ def module_source(
 
 
 def _arrays(routines: Sequence[Routine]) -> dict[str, object]:
-    """Shapes of everything that the runtime allocates; "N" stands for the samples of a batch."""
+    """Shapes of everything that the runtime allocates."""
     workspace = {}
     for routine in routines:
         program = routine.plan.program
@@ -136,7 +139,7 @@ def _arrays(routines: Sequence[Routine]) -> dict[str, object]:
         made = {
             own.get(e.name, e.name): (
                 "integer" if e.kind is Kind.INTEGER else "real",
-                _shape(e.tensor, program),
+                _shape(e.tensor, program, BLOCK if e.name in routine.plan.passing else BATCH),
             )
             for e in program.equations
         }
@@ -145,8 +148,8 @@ def _arrays(routines: Sequence[Routine]) -> dict[str, object]:
     return {"workspace": workspace}
 
 
-def _shape(tensor: Tensor, program: Program) -> tuple[object, ...]:
-    return tuple("N" if i.extent == SAMPLES else program.size(i.extent) for i in tensor.indices) or (1,)
+def _shape(tensor: Tensor, program: Program, samples: str = BATCH) -> tuple[object, ...]:
+    return tuple(samples if i.extent == SAMPLES else program.size(i.extent) for i in tensor.indices) or (1,)
 
 
 class RoutineWriter:
@@ -323,11 +326,14 @@ class RoutineWriter:
     def _view(self, name: str) -> str:
         tensor = self._tensor(name)
         kind = "np.int64" if tensor.kind is Kind.INTEGER else "real"
-        return f"{name} = view(table[{self._slot(name)}], {self._shape_source(tensor)}, {kind})"
+        place = f"table[{self._slot(name)}]"
+        if name in self.plan.passing:  # each worker has rows for a block, which begins at `first`
+            place += f" + (worker*rows - first)*{self._row_elements(name) * (8 if kind == 'np.int64' else self.item)}"
+        return f"{name} = view({place}, {self._shape_source(tensor)}, {kind})"
 
-    def _row_elements(self, parameter: str) -> int:
+    def _row_elements(self, name: str) -> int:
         size = 1
-        for i in self._tensor(parameter).indices[1:]:
+        for i in self._tensor(name).indices[1:]:
             size *= self.program.size(i.extent)
         return size
 

@@ -25,32 +25,27 @@ MATHEMATICS = (
     "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "erf", "erfc", "exp", "expm1", "floor",
     "log", "log1p", "sin", "sinh", "sqrt", "tan", "tanh",
 )  # fmt: skip
-_BOTH = ("erf", "exp", "expm1", "log", "log1p", "sigmoid", "softplus", "tanh")
-ELEMENTARY = {"float32": (*_BOTH, "cos", "power", "sin"), "float64": _BOTH}  # what the runtime has, vectorised
-OTHERS = ("gemm", "power", "sigmoid", "sign", "slots", "softplus", "uniform", "view")
-
-
-def head_source(real: str) -> str:
-    """Python's own functions, where the runtime has none, and NumPy and Numba."""
-    names = textwrap.fill(", ".join(n for n in MATHEMATICS if n not in ELEMENTARY[real]) + ",", 114)
-    return f"""\
-import math
-from math import (
-{textwrap.indent(names, "    ")}
-)
-
-import numpy as np
-{NUMBA}"""
+ELEMENTARY = (  # what the runtime has, vectorised
+    "acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "erf", "erfc", "exp", "expm1", "log", "log1p",
+    "power", "sigmoid", "sin", "sinh", "softplus", "tan", "tanh",
+)  # fmt: skip
+OTHERS = ("gemm", "sign", "slots", "uniform", "view")
 
 
 NUMBA = "from numba import njit\n"
+HEAD = f"""\
+import math
+from math import {", ".join(n for n in MATHEMATICS if n not in ELEMENTARY)}
+
+import numpy as np
+{NUMBA}"""  # what is not the runtime's
 
 
 def import_source(real: str) -> str:
     """What kernels call of the runtime."""
-    others = ", ".join(n for n in OTHERS if n not in ELEMENTARY[real])
-    elementary = f"from chainrule.runtime.elementary_{real} import {', '.join(ELEMENTARY[real])}"
-    return f"{elementary}\nfrom chainrule.runtime.support import {others}"
+    names = textwrap.fill(", ".join(ELEMENTARY) + ",", 114)
+    elementary = f"from chainrule.runtime.elementary_{real} import (\n{textwrap.indent(names, '    ')}\n)"
+    return f"{elementary}\nfrom chainrule.runtime.support import {', '.join(OTHERS)}"
 
 
 @dataclass(frozen=True)
@@ -122,10 +117,10 @@ def programs_source(
         "gradients": {p.name: plain.adjoint[p.name] for p in plain.forward.parameters},
         "loss": LOSS,
         "outputs": outputs,
-        "work": {r.name: (r.plan.operations, r.plan.largest_product) for r in routines},
+        "work": {r.name: (r.plan.operations, r.plan.largest_product, r.plan.deepest_product) for r in routines},
         "optimiser": {} if update is None else _optimiser(update),
     }
-    return module_source(head, f"{head_source(request.dtype)}\n{support}", routines, request.dtype, shown)
+    return module_source(head, f"{HEAD}\n{support}", routines, request.dtype, shown)
 
 
 def _routine(
@@ -149,7 +144,8 @@ def _routine(
     renamed = {old: new for new, old in original.items()}
     here = {renamed[q]: renamed[p] for q, p in gradients.items() if q in kept}
     own_numbers = {renamed[q]: number for q, number in numbers.items() if q in renamed}
-    made = plan(legal_program, own_numbers, here if name in ("gradients", "train") else {})
+    forward = name in ("predict", "evaluate")
+    made = plan(legal_program, own_numbers, {} if forward else here, passing=forward)
     return Routine(name, made, here, original, update)
 
 

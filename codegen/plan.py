@@ -11,6 +11,7 @@ order whatever runs beside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -79,20 +80,30 @@ class Phase:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a program becomes. `separate` are parameters whose update must wait until everything else is done."""
+    """What a program becomes.
+
+    operations        of one sample
+    largest_product   multiplications of one sample in one matrix product
+    deepest_product   products that are added up for one number
+    separate          parameters whose update must wait until everything else is done
+    passing           what is of use only within a block of samples: it is kept for a block at a time
+    """
 
     program: Program
     phases: tuple[Phase, ...]
-    operations: int  # of one sample
-    largest_product: int  # multiplications of one sample in one matrix product
+    operations: int
+    largest_product: int
+    deepest_product: int
     separate: frozenset[str]
+    passing: frozenset[str] = frozenset()
 
 
-def plan(program: Program, numbers: Mapping[str, int], gradients: Mapping[str, str]) -> Plan:
+def plan(program: Program, numbers: Mapping[str, int], gradients: Mapping[str, str], passing: bool = False) -> Plan:
     """Decide phases, blocks and products.
 
     numbers      equation -> the number that it is cited by
     gradients    name of an equation -> the parameter that it is the gradient of
+    passing      whether what is no output may be forgotten
     """
     phase = _phases(program, gradients)
     row_names = {e.name for e in program.equations if by_rows(e, program)}
@@ -104,8 +115,16 @@ def plan(program: Program, numbers: Mapping[str, int], gradients: Mapping[str, s
         others = [e for e in here if e.name not in row_names]
         phases.append(Phase(rows, _tasks(others, steps, program, gradients)))
     operations = sum(operations_of(e, program) for e in program.equations if e.name in row_names)
-    products = [_multiplications(s, program) for p in phases for s in p.rows if s.product is not None]
-    return Plan(program, tuple(phases), operations, max(products, default=0), _separate(program, phase, gradients))
+    products = [s.product for p in phases for s in p.rows if s.product is not None]
+    return Plan(
+        program,
+        tuple(phases),
+        operations,
+        max((_multiplications(p, program) for p in products), default=0),
+        max((_extent(p.depth, program) for p in products), default=0),
+        _separate(program, phase, gradients),
+        _passing(program, phase, row_names) if passing else frozenset(),
+    )
 
 
 def by_rows(equation: Equation, program: Program) -> bool:
@@ -174,13 +193,23 @@ def _separate(program: Program, phase: Mapping[str, int], gradients: Mapping[str
     return frozenset(late)
 
 
-def _multiplications(step: Step, program: Program) -> int:
+def _passing(program: Program, phase: Mapping[str, int], rows: set[str]) -> frozenset[str]:
+    """Rows that only rows of their own phase read."""
+    kept = set(program.outputs)
+    for equation in program.equations:
+        for name in equation.reads:
+            if name in phase and (equation.name not in rows or phase[equation.name] != phase[name]):
+                kept.add(name)
+    return frozenset(rows - kept)
+
+
+def _multiplications(product: Product, program: Program) -> int:
     """Multiplications of one sample in a matrix product of rows."""
-    product, count = step.product, 1
-    assert product is not None
-    for index in (*product.batch, *product.rows, *product.columns, *product.depth):
-        count *= 1 if index.extent == SAMPLES else program.size(index.extent)
-    return count
+    return _extent((*product.batch, *product.rows, *product.columns, *product.depth), program)
+
+
+def _extent(indices: Iterable[Index], program: Program) -> int:
+    return math.prod(1 if index.extent == SAMPLES else program.size(index.extent) for index in indices)
 
 
 def operations_of(equation: Equation, program: Program) -> int:

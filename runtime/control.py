@@ -23,4 +23,9 @@ SHARES = 64  # of the workers
 STRIDE = 16
 
 MOST_THREADS = 256
+ALONE = SHARES  # so many numbers suffice where one thread does it all
+
+# which products are computed in tiles of registers; the others are those of BLAS
+DEEPEST = 1024  # a turned panel lies on the stack
+MOST_IN_TILES = 3_000_000  # multiplications: above, packing pays and BLAS is faster (docs/performance.md)
 WORDS = SHARES + STRIDE * MOST_THREADS

@@ -42,6 +42,8 @@ from .products import PRODUCT, product_of
 
 WORD = ir.IntType(64)
 ALONE, TEAM = types.void(types.int64), types.void(types.int64, types.int64)
+LOOK = types.void(types.int64, types.int64, types.CPointer(types.int64))
+SAMPLES, ROWS, GIVEN, WIDTH_GIVEN, STRANGE = 0, 6, 7, 8, 9  # in the table of a phase, as the emitter has it
 SPINS = 4_000  # looks at the shares, some 30 us, before a worker offers its core to others
 
 
@@ -221,13 +223,43 @@ def team(worker, control):
         offer_core()
 
 
+def finite_in(kind):
+    """A phase that looks at the samples that are given: whether all numbers of a type are finite.
+
+    x - x is 0 for a finite number, and NaN for any other.
+    """
+    numbers = types.CPointer(kind)
+
+    @intrinsic
+    def those(context, address):
+        def codegen(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], context.get_value_type(numbers))
+
+        return numbers(types.int64), codegen
+
+    def finite(task, worker, table):
+        rows, width = table[ROWS], table[WIDTH_GIVEN]
+        last = min(rows * (task + 1), table[SAMPLES])
+        x = those(table[GIVEN])
+        total = kind(0)
+        for k in range(rows * task * width, last * width):
+            total += x[k] - x[k]
+        if total != 0:
+            table[STRANGE] = 1
+
+    return finite
+
+
 def compiled(name):
     """One of the driver's functions, compiled."""
     made = {
         "alone": (ALONE, alone),
         "team": (TEAM, team),
+        "finite_float32": (LOOK, finite_in(types.float32)),
+        "finite_float64": (LOOK, finite_in(types.float64)),
         "product_float32": (PRODUCT, product_of(ir.FloatType(), 4)),
         "product_float64": (PRODUCT, product_of(ir.DoubleType(), 8)),
     }
     signature, function = made[name]
-    return cfunc(signature, error_model="numpy")(function)
+    fast = {"reassoc", "contract"} if name.startswith("finite") else False
+    return cfunc(signature, error_model="numpy", fastmath=fast)(function)

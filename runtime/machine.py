@@ -5,8 +5,11 @@ generate` copies its text.
 """
 
 import math
+import threading
 
 import numpy as np
+
+from .control import ADDRESSES, ALONE, BLOCKS, DEEPEST, MOST_IN_TILES, PHASES, TASKS, WIDTH
 
 WORK_OF_A_BLOCK = 640_000  # operations: some 10 us of one core, for which a thread more is worth it
 WIDE = 65_536  # multiplications of one sample in one product, above which BLAS needs more rows at a time
@@ -39,26 +42,25 @@ class Machine:
         self._phases = {}
 
     def phases(self, routine, batch):
-        """Addresses, numbers of tasks and sizes of blocks of a routine's phases, for batches of so many samples."""
+        """A routine's phases for batches of so many samples."""
         key = routine, batch
         if key not in self._phases:
             self.team.provide_products(self.real.name)
-            phases = self.kernels["routines"][routine]
-            rows = rows_of_block(batch, *self.kernels["work"][routine])
-            blocks = np.zeros((len(phases), max([len(p["sample_blocks"]) for p in phases] + [1])), np.int64)
-            for k, p in enumerate(phases):
-                blocks[k, : len(p["sample_blocks"])] = [size or rows for size in p["sample_blocks"]]
-            addresses = np.array([self.code.address(p["function"]) for p in phases], np.int64)
-            tasks = np.array([p["tasks"] for p in phases], np.int64)
-            self._phases[key] = (addresses, tasks, blocks), rows
+            self._phases[key] = Phases(self, routine, batch)
         return self._phases[key]
 
-    def workspace(self, routine, samples):
+    def rows(self, routine, batch):
+        """Samples in a block."""
+        return rows_of_block(batch, *self.kernels["work"][routine][:2])
+
+    def workspace(self, routine, samples, threads=1, without=()):
         """Arrays for everything that a routine computes on a batch."""
         kinds = {"real": self.real, "integer": np.dtype(np.int64)}
+        sizes = {"N": samples, "rows": self.rows(routine, samples) * threads}
         made = {}
         for name, (kind, shape) in self.kernels["workspace"][routine].items():
-            made[name] = aligned([samples if size == "N" else size for size in shape], kinds[kind])
+            if name not in without:
+                made[name] = aligned([sizes.get(size, size) for size in shape], kinds[kind])
         return made
 
     def table(self, routine, arrays, gathering=False):
@@ -76,9 +78,40 @@ class Machine:
 
     def run(self, routine, table, total, batch, threads=1, first=0, last=1, key=0):
         """Run the steps first..last-1 of a routine."""
-        phases, rows = self.phases(routine, batch)
-        table[self.kernels["slots"]["@rows"]] = rows
-        self.team.run(phases, table, first, last, total, batch, threads, key)
+        phases = self.phases(routine, batch)
+        table[self.kernels["slots"]["@rows"]] = phases.rows
+        self.team.run(phases, table.ctypes.data, first, last, total, batch, threads, key)
+
+
+class Phases:
+    """What the driver is told of a routine for batches of some size: the functions and how many blocks each has.
+
+    `look` is the address of one more function, by blocks of samples, that comes first.
+    """
+
+    def __init__(self, machine, routine, batch, look=None):
+        described = machine.kernels["routines"][routine]
+        operations, largest, deepest = machine.kernels["work"][routine]
+        self.rows = machine.rows(routine, batch)
+        sizes = [[size or self.rows for size in p["sample_blocks"]] for p in described]
+        addresses = [machine.code.address(p["function"]) for p in described]
+        tasks = [p["tasks"] for p in described]
+        if look is not None:
+            sizes, addresses, tasks = [[self.rows], *sizes], [look, *addresses], [0, *tasks]
+        width = max(1, *map(len, sizes)) if sizes else 1
+        blocks = np.zeros((len(sizes), width), np.int64)
+        for k, size in enumerate(sizes):
+            blocks[k, : len(size)] = size
+        self.kept = np.array(addresses, np.int64), np.array(tasks, np.int64), blocks
+        self.most_blocks = max((t + sum(-(-batch // s) for s in z) for t, z in zip(tasks, sizes, strict=True)), default=0)
+        by_samples = routine in ("predict", "evaluate") and not any(tasks)
+        self.with_blas = not by_samples or largest * self.rows > MOST_IN_TILES or deepest > DEEPEST
+        self.large = batch * operations
+        self.control = np.zeros(ALONE, np.int64)
+        self.place, self.words = self.control.ctypes.data, memoryview(self.control)
+        self.words[PHASES], self.words[WIDTH] = len(addresses), width
+        for place, array in zip((ADDRESSES, TASKS, BLOCKS), self.kept, strict=True):
+            self.words[place] = array.ctypes.data
 
 
 def aligned(shape, dtype):
@@ -191,16 +224,34 @@ def initial_parameters(machine, seed=0):
     return drawn
 
 
-CHUNK = 4096  # samples at a time, where a whole data set is predicted
+CHUNK = 4096  # samples at a time, where what is computed for a sample is kept beyond its block
+FEW_NUMBERS = 8  # of a sample: losses, weights
+FEW = 64  # samples that are copied to a place of their own, and back
+WORTH_THREADS = 20 * WORK_OF_A_BLOCK  # operations: waking a thread takes as long as some blocks
+
+
+def at_a_time(machine, routine, total):
+    """How many samples to compute in one call: all of them, where little is kept of each."""
+    if total <= CHUNK:
+        return total
+    shapes, outputs = machine.kernels["workspace"][routine].items(), machine.kernels["outputs"]
+    kept = sum(math.prod(shape[1:]) for name, (_, shape) in shapes if shape[0] == "N" and name not in outputs)
+    return total if kept <= FEW_NUMBERS else CHUNK
+
+
+def threads_worth(machine, routine, samples, threads):
+    """As many threads as there may be, where there is enough to do."""
+    return threads if samples * machine.kernels["work"][routine][0] >= WORTH_THREADS else 1
 
 
 def run_forward(machine, routine, parameters, x, y=None, sample_weight=None, threads=1):
-    """Run `predict` or `evaluate` in chunks; yields (first, last, workspace)."""
+    """Run `predict` or `evaluate`, in chunks where the model needs it; yields (first, last, workspace)."""
     given = given_arrays(machine, x, y, sample_weight)
     known = parameter_arrays(machine, parameters)
     total = len(next(iter(given.values())))
-    batch = min(total, CHUNK)
-    workspace = machine.workspace(routine, batch)
+    batch = at_a_time(machine, routine, total)
+    threads = threads_worth(machine, routine, batch, threads)
+    workspace = machine.workspace(routine, batch, threads)
     for first in range(0, total, batch):
         last = min(first + batch, total)
         part = {name: a[first:last] for name, a in given.items()}
@@ -215,9 +266,80 @@ def run_predict(machine, parameters, x, threads=1):
     results = {name: [] for name in outputs}
     for first, last, workspace in run_forward(machine, "predict", parameters, x, threads=threads):
         for name in outputs:
-            results[name].append(workspace[name][: last - first].copy())
+            whole = last - first == len(workspace[name]) and first == 0
+            results[name].append(workspace[name] if whole else workspace[name][: last - first].copy())
     joined = {name: parts[0] if len(parts) == 1 else np.concatenate(parts) for name, parts in results.items()}
     return joined if len(outputs) > 1 else joined[outputs[0]]
+
+
+class Prediction:
+    """`predict` with parameters that stay where they are, for inputs that need no conversion.
+
+    Called with such inputs it gives the outputs, or None where a number is not finite. It takes models of one input,
+    real numbers, and one output.
+    """
+
+    def __init__(self, machine, parameters, threads=1):
+        self.machine, self.threads, self.real = machine, threads, machine.real
+        self.known = parameter_arrays(machine, parameters)
+        kernels = machine.kernels
+        ((self.input, (_, shape)),) = kernels["inputs"].items()
+        (self.output,) = kernels["outputs"]
+        self.shape, self.width = tuple(shape), math.prod(shape)
+        self.outputs = tuple(kernels["workspace"]["predict"][self.output][1][1:])
+        self.strange = kernels["slots"]["@strange"]
+        self.few = {}
+
+    @staticmethod
+    def suits(machine):
+        """Whether a model can be asked in this way."""
+        kernels = machine.kernels
+        inputs, outputs = list(kernels["inputs"].values()), kernels["outputs"]
+        if len(inputs) != 1 or inputs[0][0] != "real" or len(outputs) != 1:
+            return False
+        return kernels["workspace"]["predict"].get(outputs[0], ("", ("",)))[1][0] == "N"
+
+    def takes(self, x):
+        """Whether inputs can be used as they lie."""
+        if type(x) is not np.ndarray or x.dtype != self.real or x.shape[1:] != self.shape or not x.flags.carray:
+            return False
+        return 0 < len(x) == at_a_time(self.machine, "predict", len(x))
+
+    def __call__(self, x):
+        samples = len(x)
+        if samples > FEW:
+            prepared = _Prepared(self, x, np.empty((samples, *self.outputs), self.real))
+            return prepared.out if self._run(prepared, samples) else None
+        prepared = self.few.get(samples)
+        if prepared is None:
+            given, out = np.empty((samples, *self.shape), self.real), np.empty((samples, *self.outputs), self.real)
+            prepared = self.few[samples] = _Prepared(self, given, out)
+        with prepared.lock:
+            np.copyto(prepared.x, x)
+            return prepared.out.copy() if self._run(prepared, samples) else None
+
+    def _run(self, prepared, samples):
+        prepared.words[self.strange] = 0
+        self.machine.team.run(prepared.phases, prepared.place, 0, 1, samples, samples, prepared.threads, 0)
+        return not prepared.words[self.strange]
+
+
+class _Prepared:
+    """All that a call of `Prediction` for so many samples needs."""
+
+    def __init__(self, prediction, x, out):
+        machine, samples = prediction.machine, len(x)
+        machine.team.provide_products(machine.real.name)
+        self.x, self.out, self.lock = x, out, threading.Lock()
+        self.threads = threads_worth(machine, "predict", samples, prediction.threads)
+        self.arrays = machine.workspace("predict", samples, self.threads, without=(prediction.output,))
+        self.arrays |= {**prediction.known, prediction.input: x, prediction.output: out}
+        self.table = machine.table("predict", self.arrays)
+        self.phases = Phases(machine, "predict", samples, machine.team.address(f"finite_{machine.real.name}"))
+        self.place, self.words = self.table.ctypes.data, memoryview(self.table)
+        slots = machine.kernels["slots"]
+        self.words[slots["@rows"]] = self.phases.rows
+        self.words[slots["@given"]], self.words[slots["@width"]] = x.ctypes.data, prediction.width
 
 
 def run_gradients(machine, parameters, x, y=None, sample_weight=None, threads=1):

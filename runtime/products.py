@@ -10,12 +10,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .control import DEEPEST, MOST_IN_TILES
 from .tiles import TILE_ROWS, WORD, dots, instructions, stack, tile, turn, vector_bytes
 
 PRODUCT = types.void(*[types.int64] * 11)
-DEEPEST = 1024  # a turned panel lies on the stack
 FEW_ROWS = 5  # below it, turning a panel costs more than it saves
-MOST_IN_TILES = 3_000_000  # multiplications: above, packing pays and BLAS is faster (docs/performance.md)
 
 
 def _blas(real):

@@ -12,23 +12,7 @@ import numpy as np
 from llvmlite import binding
 
 from .blas import OneThread
-from .control import (
-    ADDRESSES,
-    BATCH,
-    BLOCKS,
-    FIRST,
-    KEY,
-    LAST,
-    MOST_THREADS,
-    OPEN,
-    PHASES,
-    TABLE,
-    TASKS,
-    THREADS,
-    TOTAL,
-    WIDTH,
-    WORDS,
-)  # fmt: skip
+from .control import BATCH, FIRST, KEY, LAST, MOST_THREADS, OPEN, TABLE, THREADS, TOTAL, WORDS
 
 MOST_BLOCKS = 2**20 - 1  # of a phase: places in a share
 
@@ -52,6 +36,10 @@ class Team:
         self._lock, self._wanted, self._helpers = threading.Lock(), threading.Event(), 0
         self._alone = self._team = None
 
+    def address(self, name):
+        """Where one of the driver's functions stands."""
+        return self.code.address(name)
+
     def provide_products(self, real):
         """Let machine code that is loaded from now on find the matrix product of a type."""
         name = f"product_{real}"
@@ -60,22 +48,26 @@ class Team:
             self._provided.add(name)
 
     def run(self, phases, table, first, last, total, batch, threads, key):
-        """Run the steps first..last-1; `phases` holds addresses, tasks and sizes of blocks."""
-        addresses, tasks, blocks = phases
-        c = self.control
-        with self._lock, self.one_thread:
-            c[FIRST], c[LAST], c[TOTAL], c[BATCH], c[KEY] = first, last, total, batch, key
-            c[PHASES], c[WIDTH], c[TABLE] = len(addresses), blocks.shape[1], table.ctypes.data
-            c[ADDRESSES], c[TASKS], c[BLOCKS] = addresses.ctypes.data, tasks.ctypes.data, blocks.ctypes.data
-            if threads > 1 and most_blocks(tasks, blocks, batch) > MOST_BLOCKS:
-                threads = 1
-            c[THREADS] = threads = min(threads, MOST_THREADS)
-            if threads == 1:
-                if self._alone is None:
-                    self._alone = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.code.address("alone"))
-                self._alone(self._place)
-            else:
-                self._together(threads)
+        """Run the steps first..last-1 of some `Phases` on the arrays of a table, which stands at an address."""
+        words = phases.words
+        with self._lock:
+            words[FIRST], words[LAST], words[TOTAL], words[BATCH] = first, last, total, batch
+            words[TABLE], words[KEY] = table, key
+            if not phases.with_blas:
+                self._run(phases, threads)
+                return
+            with self.one_thread:
+                self._run(phases, threads)
+
+    def _run(self, phases, threads):
+        if threads > 1 and phases.most_blocks <= MOST_BLOCKS:
+            self.control[: len(phases.control)] = phases.control
+            self.control[THREADS] = threads = min(threads, MOST_THREADS)
+            self._together(threads)
+            return
+        if self._alone is None:
+            self._alone = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.code.address("alone"))
+        self._alone(phases.place)
 
     def _together(self, threads):
         if self._team is None:
@@ -90,12 +82,6 @@ class Team:
             self._team(0, self._place)
         finally:
             self._wanted.clear()
-
-
-def most_blocks(tasks, blocks, batch):
-    """The most blocks that a phase of a step has."""
-    of_samples = [sum(-(-batch // size) for size in row if size) for row in blocks.tolist()]
-    return max((count + more for count, more in zip(tasks.tolist(), of_samples, strict=True)), default=0)
 
 
 def _help(worker, team, place, wanted):

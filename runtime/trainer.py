@@ -114,6 +114,8 @@ class Trainer:
         if not self._parameters:
             raise SpecError("trainer: the model has no parameters; there is nothing to train")
         self._training: machines.Training | None = None
+        self._predicts: machines.Prediction | None = None
+        self._prepared_for: object = None  # whose weights it knows
         self._variant: Variant | None = None
         self._position = Position()
         self._safe: State | None = None  # to roll back to: the one at the beginning of the best epoch
@@ -417,7 +419,22 @@ class Trainer:
 
     def predict(self, x: ArrayLike) -> Array:
         """The model's output for every sample: (samples, outputs)."""
-        return self.kernels.predict(self._live(), inputs(self.model, self.dtype, x))
+        prepared = self._prediction()
+        if prepared is not None and prepared.takes(x):
+            found: Array | None = prepared(x)
+            if found is not None:
+                return found
+        return self.kernels.predict(self._live(), inputs(self.model, self.dtype, x))  # or says what is wrong
+
+    def _prediction(self) -> machines.Prediction | None:
+        """The kernels prepared for the weights, which training changes where they are."""
+        weights = self._parameters if self._training is None else self._training
+        if self._prepared_for is not weights:
+            machine = self.kernels.machine()
+            suits = machines.Prediction.suits(machine)
+            self._predicts = machines.Prediction(machine, self._live(), self.kernels.threads) if suits else None
+            self._prepared_for = weights
+        return self._predicts
 
     def evaluate(self, x: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> dict[str, float]:
         """The loss, penalties included, and the metrics."""

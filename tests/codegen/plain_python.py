@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.codegen.generate import NUMBA, Request, head_source, model_source, programs_source
+from chainrule.codegen.generate import ELEMENTARY, HEAD, NUMBA, Request, model_source, programs_source
 from chainrule.runtime import machine, support
 from chainrule.symbolic.derivation import derived_program
 from chainrule.symbolic.language import Program
@@ -74,19 +74,14 @@ def as_it_is(*arguments: Any, **options: Any) -> Any:
 
 
 NAMES: Mapping[str, Any] = {
+    **{name: getattr(math, name) for name in ELEMENTARY if hasattr(math, name)},
     "gemm": gemm,
-    "log": math.log,
-    "log1p": math.log1p,
-    "erf": math.erf,
-    "exp": math.exp,
-    "expm1": math.expm1,
     "njit": as_it_is,
     "power": power,
     "sigmoid": sigmoid,
     "sign": sign,
     "slots": lambda table, count: table,
     "softplus": softplus,
-    "tanh": math.tanh,
     "uniform": support.uniform.py_func,
     "view": view,
 }
@@ -109,14 +104,14 @@ class PythonMachine(machine.Machine):
         self.functions = vars(module)
         self.source, self.backwards = source, False
 
-    def workspace(self, routine: str, samples: int) -> dict[str, np.ndarray]:
-        made = super().workspace(routine, samples)
+    def workspace(self, *arguments: Any, **options: Any) -> dict[str, np.ndarray]:
+        made = super().workspace(*arguments, **options)
         for array in made.values():
             array.fill(np.nan if array.dtype.kind == "f" else FAR_AWAY)
         return made
 
     def run(self, routine, table, total, batch, threads=1, first=0, last=1, key=0):  # type: ignore[no-untyped-def]
-        rows = machine.rows_of_block(batch, *self.kernels["work"][routine])
+        rows = self.rows(routine, batch)
         for step in range(first, last):
             samples = min(batch, total - step * batch)
             table[:3] = samples, step * batch, step
@@ -164,4 +159,4 @@ def in_both_orders(machine: PythonMachine, run: Run) -> tuple[float, Arrays]:
     return loss, gradients
 
 
-assert all(NUMBA in head_source(real) for real in ("float32", "float64"))
+assert NUMBA in HEAD
