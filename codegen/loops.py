@@ -2,7 +2,8 @@
 
 Three ways to compute an equation:
 
-    elementwise     for ...: out = expr                         fused with its neighbours over the same indices
+    elementwise     for ...: out = expr                         fused with its neighbours over the same indices;
+                                                                in one run over the block where all arrays lie alike
     accumulated     for ...: total += term;  out = expr(total)  where the sum's own index lies closest in memory
     spread          out = 0; for sum: for ...: out += term      where a free index lies closest, or a look-up says where
 """
@@ -17,7 +18,7 @@ import sympy as sp
 from ..symbolic.functions import ArgMaxOver, MaxOver
 from ..symbolic.language import SAMPLES, Equation, Index, Kind, Program, elements, name_of, where_of
 from ..symbolic.normalise import free_indices
-from .expression import Names, condition_source, integer_source, read_source, source
+from .expression import FUNCTIONS, Names, condition_source, integer_source, read_source, source
 from .layout import INDENT
 from .plan import Product, Step
 
@@ -49,21 +50,31 @@ class Scope:
 
 @dataclass(frozen=True)
 class Nest:
-    """Statements under the same loops."""
+    """Statements under the same loops.
+
+    run   the same statements on arrays `_name` of all elements of the block in a row, where that is possible
+    """
 
     indices: tuple[Index, ...]
     lines: tuple[str, ...]
     assigned: frozenset[str]
     elementwise: bool
+    run: tuple[str, ...] = ()
+    arrays: tuple[str, ...] = ()  # of the run
+
+
+PLACE = sp.Symbol("_k", integer=True, nonnegative=True)  # in a run; no name of a model begins in this way
+FEW_IN_A_ROW = 64  # elements of a sample: a vectorised loop over fewer spends much of its time on its rest
 
 
 def block_lines(steps: Sequence[Step], scope: Scope) -> list[str]:
     """The body of a function that computes some steps for a block of `scope.leading`."""
     lines: list[str] = []
     nests: list[Nest] = []
+    known: set[str] = set()
 
     def flush() -> None:
-        lines.extend(_under_leading(nests, scope))
+        lines.extend(_under_leading(nests, scope, known))
         nests.clear()
 
     for step in steps:
@@ -72,17 +83,30 @@ def block_lines(steps: Sequence[Step], scope: Scope) -> list[str]:
         if product is not None and not product.batch:
             flush()
             lines += product_lines(step, scope)
-            finished = after_product(equation)
+            finished = None if added_row(step, scope) else after_product(equation)
             if finished is not None:
                 _append(nests, _elementwise(replace(step, equation=finished), scope), finished)
-        else:
-            _append(nests, nest_of(step, scope), equation)
+            continue
+        for part in _parts(equation, scope):
+            _append(nests, nest_of(replace(step, equation=part), scope), part)
     flush()
     return lines
 
 
-def _under_leading(nests: list[Nest], scope: Scope) -> list[str]:
-    """All nests that run over the block share one loop over it."""
+def _parts(equation: Equation, scope: Scope) -> tuple[Equation, ...]:
+    """An equation, or for a function of short rows of numbers: its argument row by row, then the function in a run."""
+    value = equation.expr
+    if equation.contraction is not None or type(value) not in FUNCTIONS or len(value.args) != 1:
+        return (equation,)
+    inner = 1 if not equation.indices else scope.program.size(equation.indices[-1].extent)
+    function = replace(equation, expr=value.func(equation.element))
+    if _run(equation, scope) is not None or _run(function, scope) is None or inner >= FEW_IN_A_ROW:
+        return (equation,)
+    return replace(equation, expr=value.args[0]), function
+
+
+def _under_leading(nests: list[Nest], scope: Scope, known: set[str]) -> list[str]:
+    """All nests that run over the block share one loop over it; runs need none. `known` are arrays in a row."""
     lines: list[str] = []
     pending: list[Nest] = []
 
@@ -95,7 +119,15 @@ def _under_leading(nests: list[Nest], scope: Scope) -> list[str]:
             pending.clear()
 
     for nest in nests:
-        if scope.leading is not None and nest.indices and nest.indices[0].symbol == scope.leading.symbol:
+        if nest.run:
+            close()
+            size = _count(nest.indices[1:], replace(scope, leading=None))
+            fresh = [name for name in dict.fromkeys(nest.arrays) if name not in known]
+            known.update(fresh)
+            lines += [f"_{name} = flat({name}, {_times('first', size)})" for name in fresh]
+            count = _count(nest.indices, scope)
+            lines += [f"for {PLACE.name} in range({count}):", *_indented(list(nest.run))]
+        elif scope.leading is not None and nest.indices and nest.indices[0].symbol == scope.leading.symbol:
             pending.append(nest)
         else:
             close()
@@ -118,11 +150,13 @@ def _indented(lines: Iterable[str]) -> list[str]:
 def _append(nests: list[Nest], nest: Nest, equation: Equation) -> None:
     """Fuse an elementwise nest with the one before it, where it reads of that one only what the same pass made."""
     last = nests[-1] if nests else None
-    if last is not None and last.elementwise and nest.elementwise and last.indices == nest.indices:
+    alike = last is not None and last.elementwise and nest.elementwise and bool(last.run) == bool(nest.run)
+    if last is not None and alike and last.indices == nest.indices:
         here = {r for r in elements(equation.expr) if name_of(r) in last.assigned}
         position = tuple(i.symbol for i in nest.indices)
         if all(where_of(r) == position[: len(where_of(r))] and len(where_of(r)) == len(position) for r in here):
-            nests[-1] = Nest(last.indices, last.lines + nest.lines, last.assigned | nest.assigned, True)
+            assigned, arrays = last.assigned | nest.assigned, last.arrays + nest.arrays
+            nests[-1] = Nest(last.indices, last.lines + nest.lines, assigned, True, last.run + nest.run, arrays)
             return
     nests.append(nest)
 
@@ -161,7 +195,33 @@ def cited(line: str, step: Step) -> str:
 def _elementwise(step: Step, scope: Scope) -> Nest:
     equation = step.equation
     line = cited(assignment(equation, equation.expr, scope), step)
-    return Nest(equation.indices, (line,), frozenset({equation.name}), elementwise=True)
+    run = _run(equation, scope)
+    if run is None:
+        return Nest(equation.indices, (line,), frozenset({equation.name}), elementwise=True)
+    lines, arrays = (cited(run[0], step),), run[1]
+    return Nest(equation.indices, (line,), frozenset({equation.name}), True, lines, arrays)
+
+
+def _run(equation: Equation, scope: Scope) -> tuple[str, tuple[str, ...]] | None:
+    """The statement on arrays of elements in a row, and the arrays; None where they do not all lie alike."""
+    program, indices = scope.program, equation.indices
+    by_samples = scope.leading is not None and scope.leading.extent == SAMPLES and _is_leading(equation, scope)
+    if not by_samples or len(indices) < 2 or equation.kind is not Kind.REAL:
+        return None
+    position, extents = tuple(i.symbol for i in indices), tuple(i.extent for i in indices)
+    flat: dict[sp.Expr, sp.Expr] = {}
+    for read in elements(equation.expr):
+        tensor = program.by_name[name_of(read)]
+        if not where_of(read):
+            continue
+        if where_of(read) != position or tuple(i.extent for i in tensor.indices) != extents or tensor.kind is not Kind.REAL:
+            return None
+        flat[read] = sp.Indexed(sp.IndexedBase(f"_{tensor.name}"), PLACE)
+    value = equation.expr.xreplace(flat)
+    if free_indices(value) & set(position):
+        return None
+    arrays = (*(name_of(read) for read in flat), equation.name)
+    return f"_{equation.name}[{PLACE.name}] = {source(scope.bind(value), scope.names)}", arrays
 
 
 TOTAL = sp.Symbol("total", real=True)
@@ -297,6 +357,17 @@ def _spread(step: Step, scope: Scope) -> Nest:
     return Nest(outer, tuple(lines), frozenset({equation.name}), elementwise=False)
 
 
+def added_row(step: Step, scope: Scope) -> str | None:
+    """The tensor that a matrix product is added to, where that is one number for each column of the product."""
+    rest, product = step.equation.expr - step.equation.contraction, step.product
+    if product is None or product.batch or not isinstance(rest, sp.Indexed):
+        return None
+    tensor = scope.program.by_name[name_of(rest)]
+    alike = where_of(rest) == tuple(i.symbol for i in product.columns) and tensor.kind is Kind.REAL
+    fits = tuple(i.extent for i in tensor.indices) == tuple(i.extent for i in product.columns)
+    return tensor.name if alike and fits else None
+
+
 def after_product(equation: Equation) -> Equation | None:
     """What is left to do once the matrix product stands in the result, or None."""
     if equation.expr == equation.contraction:
@@ -339,7 +410,10 @@ def _count(indices: Iterable[Index], scope: Scope) -> str:
 
 
 def _gemm(step: Step, scope: Scope) -> str:
-    """gemm(left transposed, right transposed, rows, columns, depth, left, offset, stride, right, ..., out, ...)"""
+    """gemm(left transposed, right transposed, rows, columns, depth, left, offset, stride, right, ..., out, ...)
+
+    or affine(..., row), where the product is added to a row.
+    """
     p = step.product
     assert p is not None
     whole = replace(scope, leading=None)
@@ -353,7 +427,8 @@ def _gemm(step: Step, scope: Scope) -> str:
         name_of(p.right), _offset(p, p.right, (), p.right_transposed, scope), right_stride,
         out.name, _out_offset(p, out, scope), _count(p.columns, whole),
     ]  # fmt: skip
-    return f"gemm({', '.join(arguments)})"
+    row = added_row(step, scope)
+    return f"gemm({', '.join(arguments)})" if row is None else f"affine({', '.join([*arguments, row])})"
 
 
 def _offset(p: Product, read: sp.Expr, rows: tuple[Index, ...], transposed: bool, scope: Scope) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from .control import ADDRESSES, ALONE, BLOCKS, DEEPEST, MOST_IN_TILES, PHASES, TASKS, WIDTH
 
 WORK_OF_A_BLOCK = 640_000  # operations: some 10 us of one core, for which a thread more is worth it
+FORWARD, LONGER = ("predict", "evaluate"), 4  # their blocks may be longer: a worker keeps what passes for one block
 WIDE = 65_536  # multiplications of one sample in one product, above which BLAS needs more rows at a time
 FEWEST_ROWS, FEWEST_WIDE_ROWS, MOST_ROWS = 8, 64, 512
 
@@ -51,7 +52,8 @@ class Machine:
 
     def rows(self, routine, batch):
         """Samples in a block."""
-        return rows_of_block(batch, *self.kernels["work"][routine][:2])
+        operations, largest, _ = self.kernels["work"][routine]
+        return rows_of_block(batch, operations // (LONGER if routine in FORWARD else 1), largest)
 
     def workspace(self, routine, samples, threads=1, without=()):
         """Arrays for everything that a routine computes on a batch."""
@@ -104,7 +106,7 @@ class Phases:
             blocks[k, : len(size)] = size
         self.kept = np.array(addresses, np.int64), np.array(tasks, np.int64), blocks
         self.most_blocks = max((t + sum(-(-batch // s) for s in z) for t, z in zip(tasks, sizes, strict=True)), default=0)
-        by_samples = routine in ("predict", "evaluate") and not any(tasks)
+        by_samples = routine in FORWARD and not any(tasks)
         self.with_blas = not by_samples or largest * self.rows > MOST_IN_TILES or deepest > DEEPEST
         self.large = batch * operations
         self.control = np.zeros(ALONE, np.int64)

@@ -11,14 +11,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .control import DEEPEST, MOST_IN_TILES
-from .tiles import TILE_ROWS, WORD, dots, instructions, stack, tile, turn, vector_bytes
+from .tiles import TILE_ROWS, WORD, clear_panel, dots, fill, instructions, stack, tile, turn, vector_bytes
 
-PRODUCT = types.void(*[types.int64] * 11)
+PRODUCT = types.void(*[types.int64] * 12)
 FEW_ROWS = 5  # below it, turning a panel costs more than it saves
 
 
-def _blas(real):
-    """xGEMM as Fortran has it, with alpha = 1 and beta = 0: column-major, everything by reference.
+def _blas(real, added):
+    """xGEMM as Fortran has it, with alpha = 1, and beta = 1 where `added`, else 0: column-major, all by reference.
 
     Integers stand in 64 bits, of which a library with integers of 32 reads the lower half.
     """
@@ -42,9 +42,9 @@ def _blas(real):
             def matrix(address):
                 return builder.inttoptr(address, WORD.as_pointer())
 
-            one, zero = by_reference(real(1.0)), by_reference(real(0.0))
+            one, beta = by_reference(real(1.0)), by_reference(real(1.0 if added else 0.0))
             m, n, k, lda, ldb, ldc = (by_reference(value) for value in (m, n, k, lda, ldb, ldc))
-            passed = [letter(ta), letter(tb), m, n, k, one, matrix(a), lda, matrix(b), ldb, zero, matrix(c), ldc]
+            passed = [letter(ta), letter(tb), m, n, k, one, matrix(a), lda, matrix(b), ldb, beta, matrix(c), ldc]
             kind = ir.FunctionType(ir.VoidType(), [p.type for p in passed])
             builder.call(cgutils.get_or_insert_function(builder.module, kind, symbol), passed)
             return context.get_dummy_value()
@@ -57,8 +57,8 @@ def _blas(real):
 def product_of(real, size):
     """The product for one type of numbers.
 
-    out[r, c] = sum_k left[r, k] right[k, c], row-major, by addresses and by strides in elements. A turned matrix is
-    stored as its transpose.
+    out[r, c] = start[c] + sum_k left[r, k] right[k, c], row-major, by addresses and by strides in elements. A turned
+    matrix is stored as its transpose. Where the address of `start` is 0, it stands for zeros.
     """
     lanes, rows_of_tile = vector_bytes() // size, TILE_ROWS
     width_of_panel, on_stack = 2 * lanes, stack(DEEPEST * 2 * vector_bytes())
@@ -67,41 +67,41 @@ def product_of(real, size):
     narrow = instructions("narrow_tile", real, tile(rows_of_tile, 1, masked=True))
     line = instructions("line", real, tile(1, 2, masked=True))
     few, turned = instructions("dots", real, dots), instructions("turn", real, turn)
-    large = _blas(real)
+    clear = instructions("clear", real, clear_panel)
+    large, large_added, spread = _blas(real, added=False), _blas(real, added=True), instructions("spread", real, fill)
+    zeros = stack(2 * vector_bytes())
 
     def product(
-        left_turned, right_turned, rows, columns, depth, left, left_stride, right, right_stride, out, out_stride
+        left_turned, right_turned, rows, columns, depth, left, left_stride, right, right_stride, out, out_stride, start
     ):
         if depth > DEEPEST or rows * columns * depth > MOST_IN_TILES:
-            large(
-                (
-                    right_turned,
-                    left_turned,
-                    columns,
-                    rows,
-                    depth,
-                    right,
-                    right_stride,
-                    left,
-                    left_stride,
-                    out,
-                    out_stride,
-                )
-            )
+            passed = (right_turned, left_turned, columns, rows, depth, right, right_stride, left, left_stride, out,
+                      out_stride)  # fmt: skip
+            if start == 0:
+                large(passed)
+                return
+            for row in range(rows):
+                spread((columns, start, out + size * row * out_stride))
+            large_added(passed)
             return
         left_row, left_step = (1, left_stride) if left_turned else (left_stride, 1)
+        nothing = zeros()
+        if start == 0:
+            clear((nothing,))
         if right_turned and rows < FEW_ROWS and left_step == 1:
             for column in range(0, columns, lanes):
                 a = right + size * column * right_stride
+                s = start + size * column if start != 0 else nothing
                 for row in range(rows):
                     c = out + size * (row * out_stride + column)
-                    few((depth, left + size * row * left_row, a, right_stride, c, min(lanes, columns - column)))
+                    few((depth, left + size * row * left_row, a, right_stride, c, min(lanes, columns - column), s))
             return
         panel = on_stack()
         for begin in range(0, columns, width_of_panel):
             column = max(0, min(begin, columns - width_of_panel))  # the last panel overlaps the one before
             width = min(width_of_panel, columns - column)
             b, b_row = right + size * column, right_stride
+            s = start + size * column if start != 0 else nothing
             if right_turned:
                 turned((right + size * column * right_stride, right_stride, depth, width, panel))
                 b, b_row = panel, width_of_panel
@@ -111,12 +111,12 @@ def product_of(real, size):
                 if rows < rows_of_tile:
                     for r in range(rows):
                         line((depth, a + size * r * left_row, left_row, left_step, b, b_row,
-                              c + size * r * out_stride, out_stride, width))  # fmt: skip
+                              c + size * r * out_stride, out_stride, width, s))  # fmt: skip
                 elif width == width_of_panel:
-                    wide((depth, a, left_row, left_step, b, b_row, c, out_stride, width))
+                    wide((depth, a, left_row, left_step, b, b_row, c, out_stride, width, s))
                 elif width > lanes:
-                    some((depth, a, left_row, left_step, b, b_row, c, out_stride, width))
+                    some((depth, a, left_row, left_step, b, b_row, c, out_stride, width, s))
                 else:
-                    narrow((depth, a, left_row, left_step, b, b_row, c, out_stride, width))
+                    narrow((depth, a, left_row, left_step, b, b_row, c, out_stride, width, s))
 
     return product

@@ -4,6 +4,7 @@ It needs NumPy and Numba only. A module of kernels imports from here, or holds a
 (`chainrule generate`), and so runs where chainrule is not installed.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -37,30 +38,67 @@ def view(context, address, shape, dtype):
 
 
 @intrinsic
+def flat(context, array, at):
+    """The elements of a C-contiguous array in a row, from one on."""
+    row = types.Array(array.dtype, 1, "C")
+
+    def codegen(context, builder, signature, arguments):
+        given = make_array(array)(context, builder, arguments[0])
+        made = make_array(row)(context, builder)
+        count = builder.sub(functools.reduce(builder.mul, cgutils.unpack_tuple(builder, given.shape)), arguments[1])
+        item = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(row.dtype)))
+        data = builder.gep(given.data, [arguments[1]])
+        populate_array(made, data=data, shape=[count], strides=[item], itemsize=item, meminfo=None)
+        return made._getvalue()
+
+    return row(array, types.int64), codegen
+
+
+def _product(start):
+    """What calls the product of `products.py`; `start` is an argument where the product is added to a row."""
+
+    def typed(left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right, right_at,
+              right_stride, out, out_at, out_stride, *row):  # fmt: skip
+        word = types.int64
+        signature = types.void(
+            types.boolean, types.boolean, word, word, word, left, word, word, right, word, word, out, word, word, *row
+        )
+
+        def codegen(context, builder, signature, arguments):
+            def address(k, at=None):
+                data = make_array(signature.args[k])(context, builder, arguments[k]).data
+                return builder.ptrtoint(builder.gep(data, [at]) if at is not None else data, ir.IntType(64))
+
+            turned = [builder.zext(arguments[k], ir.IntType(64)) for k in (0, 1)]
+            passed = [*turned, *arguments[2:5]]
+            for k in (5, 8, 11):
+                passed += [address(k, arguments[k + 1]), arguments[k + 2]]
+            passed.append(address(14) if start else ir.IntType(64)(0))
+            kind = ir.FunctionType(ir.VoidType(), [p.type for p in passed])
+            name = f"chainrule_product_{signature.args[11].dtype.name}"
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), passed)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return typed
+
+
+@intrinsic
 def gemm(context, left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right, right_at,
          right_stride, out, out_at, out_stride):  # fmt: skip
     """out = left right, row-major, on parts of arrays: each begins `_at` elements into its array and has rows `_stride`
     elements apart; a turned matrix is stored as its transpose. `products.py` computes it."""
-    word = types.int64
-    signature = types.void(
-        types.boolean, types.boolean, word, word, word, left, word, word, right, word, word, out, word, word
-    )
+    return _product(start=False)(left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right,
+                                 right_at, right_stride, out, out_at, out_stride)  # fmt: skip
 
-    def codegen(context, builder, signature, arguments):
-        def address(k):
-            data = make_array(signature.args[k])(context, builder, arguments[k]).data
-            return builder.ptrtoint(builder.gep(data, [arguments[k + 1]]), ir.IntType(64))
 
-        turned = [builder.zext(arguments[k], ir.IntType(64)) for k in (0, 1)]
-        passed = [*turned, *arguments[2:5]]
-        for k in (5, 8, 11):
-            passed += [address(k), arguments[k + 2]]
-        kind = ir.FunctionType(ir.VoidType(), [p.type for p in passed])
-        name = f"chainrule_product_{signature.args[11].dtype.name}"
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), passed)
-        return context.get_dummy_value()
-
-    return signature, codegen
+@intrinsic
+def affine(context, left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right, right_at,
+           right_stride, out, out_at, out_stride, row):  # fmt: skip
+    """out = row + left right: the product, added to the same row of numbers everywhere."""
+    return _product(start=True)(left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right,
+                                right_at, right_stride, out, out_at, out_stride, row)  # fmt: skip
 
 
 @intrinsic

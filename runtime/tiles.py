@@ -143,9 +143,9 @@ def instructions(name, real, emit):
 
 
 def tile(rows, vectors, masked):
-    """out[r, c] = sum_k left[r*left_row + k*left_step] right[k*right_row + c]: so many rows, `width` columns."""
+    """out[r, c] = start[c] + sum_k left[r*left_row + k*left_step] right[k*right_row + c]: so many rows, `width` columns."""
 
-    def emit(code, depth, left, left_row, left_step, right, right_row, out, out_row, width):
+    def emit(code, depth, left, left_row, left_step, right, right_row, out, out_row, width, start):
         builder, lanes = code.builder, code.lanes
         masks = [None] * vectors
         if masked:
@@ -160,7 +160,8 @@ def tile(rows, vectors, masked):
                 made += [code.fma(number, read[c], totals[r * vectors + c]) for c in range(vectors)]
             return made
 
-        totals = code.loop(depth, 1, [code.zero] * (rows * vectors), step)
+        first = [code.load(code.at(start, c * lanes), masks[c]) for c in range(vectors)]
+        totals = code.loop(depth, 1, first * rows, step)
         for r in range(rows):
             line = code.at(out, code.times(out_row, r))
             for c in range(vectors):
@@ -169,8 +170,8 @@ def tile(rows, vectors, masked):
     return emit
 
 
-def dots(code, depth, left, right, right_row, out, width):
-    """out[c] = sum_k left[k] right[c*right_row + k] for one vector of columns, of which `width` are there."""
+def dots(code, depth, left, right, right_row, out, width, start):
+    """out[c] = start[c] + sum_k left[k] right[c*right_row + k] for one vector of columns, of which `width` are there."""
     builder, lanes = code.builder, code.lanes
     last = builder.sub(width, WORD(1))
     lines = []
@@ -190,7 +191,8 @@ def dots(code, depth, left, right, right_row, out, width):
     rest = builder.sub(depth, whole)
     mask = code.mask(rest)
     totals = code.loop(rest, lanes, totals, lambda k, values: step(mask)(builder.add(k, whole), values))
-    code.store(_sums(code, totals), out, code.mask(width))
+    there = code.mask(width)
+    code.store(builder.fadd(code.load(start, there), _sums(code, totals)), out, there)
 
 
 def _sums(code, vectors):
@@ -212,6 +214,30 @@ def _pairwise(positions, group, lanes):
     """Groups of the first vector and of the second in turn."""
     groups = [positions[k : k + group] for k in range(0, len(positions), group)]
     return [p for g in groups for p in (*g, *(lanes + q for q in g))]
+
+
+def fill(code, count, source, place):
+    """place[k] = source[k]"""
+
+    def vector(k, values):
+        code.store(code.load(code.at(source, k)), code.at(place, k))
+        return values
+
+    def rest(k, values):
+        k = code.builder.add(k, whole)
+        target = code.builder.inttoptr(code.at(place, k), code.real.as_pointer())
+        code.builder.store(code.number(code.at(source, k)), target)
+        return values
+
+    whole = code.builder.and_(count, WORD(-code.lanes))
+    code.loop(whole, code.lanes, [], vector)
+    code.loop(code.builder.sub(count, whole), 1, [], rest)
+
+
+def clear_panel(code, place):
+    """place[c] = 0 for two vectors of columns."""
+    for c in range(2):
+        code.store(code.zero, code.at(place, c * code.lanes))
 
 
 def turn(code, right, right_row, depth, width, panel):

@@ -52,6 +52,18 @@ def gemm(
     part(out, out_at, False, rows, columns, out_stride)[...] = a @ b
 
 
+def affine(*arguments: Any) -> None:
+    *rest, row = arguments
+    gemm(*rest)
+    rows, columns, (out, at, stride) = rest[2], rest[3], rest[-3:]
+    made = part(out, at, False, rows, columns, stride)
+    made[...] = made + row.reshape(-1)[:columns]
+
+
+def flat(array: np.ndarray, at: int) -> np.ndarray:
+    return array.reshape(-1)[at:]
+
+
 def power(base: float, exponent: float) -> float:
     return base**exponent
 
@@ -75,6 +87,8 @@ def as_it_is(*arguments: Any, **options: Any) -> Any:
 
 NAMES: Mapping[str, Any] = {
     **{name: getattr(math, name) for name in ELEMENTARY if hasattr(math, name)},
+    "affine": affine,
+    "flat": flat,
     "gemm": gemm,
     "njit": as_it_is,
     "power": power,
