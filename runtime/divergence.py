@@ -106,10 +106,8 @@ def _arrays(of: Any) -> list[Array]:
 
 def not_finite(arrays: Mapping[str, Array]) -> str:
     """The name of the first array that holds a NaN or an infinity; empty where there is none."""
-    for name, array in arrays.items():
-        if not all_finite(array):
-            return name
-    return ""
+    with np.errstate(all="ignore"):
+        return next((name for name, array in arrays.items() if not _all_finite(array)), "")
 
 
 def all_finite(array: Array) -> bool:
@@ -117,9 +115,13 @@ def all_finite(array: Array) -> bool:
 
     A sum of finite numbers may overflow; only then every element is looked at.
     """
-    flat = array.ravel()
     with np.errstate(all="ignore"):
-        found = flat.dot(flat) if flat.size <= SMALL else np.add.reduce(flat)
+        return _all_finite(array)
+
+
+def _all_finite(array: Array) -> bool:
+    flat = array.ravel()
+    found = flat.dot(flat) if flat.size <= SMALL else np.add.reduce(flat)
     return math.isfinite(found) or bool(np.isfinite(flat).all())
 
 

@@ -373,6 +373,7 @@ class Training:
         self.batch_arrays = {**machine.workspace("train", batch_size), **self._given(batch_size)}
         self._scratch_of(1)
         self.batch_arrays["@squares"] = np.zeros(len(self.parameters))
+        self._known, self._addresses = (), None
 
     def _scratch_of(self, threads):
         self.batch_arrays["@scratch"] = aligned((self.machine.kernels["scratch"] * threads,), np.uint8)
@@ -390,17 +391,20 @@ class Training:
         steps = -(-len(order) // self.batch)
         last = steps if last is None else last
         losses = np.zeros(steps)
-        arrays = {
-            **self.batch_arrays,
-            **self.parameters,
-            **self.states,
-            "@scalars": self.scalars,
-            "@rates": rates,
-        }
-        arrays |= {"@order": order, "@losses": losses} | {f"@{name}": a for name, a in given.items()}
         if len(self.batch_arrays["@scratch"]) < self.machine.kernels["scratch"] * self.threads:
             self._scratch_of(self.threads)
-        arrays["@scratch"] = self.batch_arrays["@scratch"]
-        table = self.machine.table("train", arrays, gathering=True)
+            self._known = ()
+        table, slots = self._table(given), self.machine.kernels["slots"]
+        for name, array in (("@order", order), ("@losses", losses), ("@rates", rates)):
+            table[slots[name]] = array.ctypes.data
         self.machine.run("train", table, len(order), self.batch, self.threads, first, last, key)
         return losses[first:last]
+
+    def _table(self, given):
+        """The table of addresses, of which those of the epoch are still missing; made anew for other data."""
+        known = tuple(given.values())
+        if len(known) != len(self._known) or any(a is not b for a, b in zip(known, self._known, strict=True)):
+            arrays = {**self.batch_arrays, **self.parameters, **self.states, "@scalars": self.scalars}
+            arrays |= dict.fromkeys(("@order", "@losses", "@rates"), np.zeros(1)) | {f"@{n}": a for n, a in given.items()}
+            self._addresses, self._known = self.machine.table("train", arrays, gathering=True), known
+        return self._addresses

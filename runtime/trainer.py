@@ -299,9 +299,11 @@ class Trainer:
         """The mean of the steps' losses; a step counts as much as its samples do."""
         if len(losses) == 1:
             return float(losses[0])
-        starts = np.arange(0, len(order), self.batch_size)
-        each = np.ones(len(order)) if weight is None else weight[order]
-        sizes = np.add.reduceat(each, starts)
+        if weight is None:
+            sizes = np.full(len(losses), float(self.batch_size))
+            sizes[-1] = len(order) - self.batch_size * (len(losses) - 1)
+        else:
+            sizes = np.add.reduceat(weight[order], np.arange(0, len(order), self.batch_size))
         return float(losses @ sizes / sizes.sum())
 
     def _close(self, row: dict[str, Any], rate: float, session: Session, began: float) -> bool:
