@@ -23,6 +23,7 @@ from .layout import INDENT, plain_text, wrapped
 from .legal import legal
 from .loops import Scope, arrays_of, block_lines, scalar_names
 from .plan import Phase, Plan, Step, Task
+from .request import Update
 
 OPTIONS = 'fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, error_model="numpy"'
 HELPER = f"@njit({OPTIONS}, no_cpython_wrapper=True, no_cfunc_wrapper=True)"
@@ -33,15 +34,6 @@ ROWS = 0  # among the sizes of blocks of samples: the size that fits the model a
 SCRATCH_ALIGNMENT = 64
 BATCH, BLOCK = "N", "rows"  # in shapes: the samples of a batch; those of a block, for each worker
 GIVEN = (Role.INPUT, Role.STATE, Role.TARGET, Role.WEIGHT)
-
-
-@dataclass(frozen=True)
-class Update:
-    """How training changes the parameters: the optimiser's rule, and the gradients' clipping before it."""
-
-    optimiser: Optimiser
-    clip_value: float | None = None
-    clip_norm: float | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import sympy as sp
 
@@ -16,11 +16,11 @@ from ..symbolic.layers import Activate, Dropout
 from ..symbolic.model import LOSS, OUTPUT, Model, Variant, layer_pieces
 from ..symbolic.optimisers import Optimiser
 from .banner import banner
-from .emit import Routine, Update, module_source
+from .emit import Routine, module_source
 from .legal import legalised
 from .plan import Step, plan
+from .request import Request, Update
 
-ROUTINES = ("predict", "evaluate", "gradients", "train")
 MATHEMATICS = (
     "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "erf", "erfc", "exp", "expm1", "floor",
     "log", "log1p", "sin", "sinh", "sqrt", "tan", "tanh",
@@ -46,21 +46,6 @@ def import_source(real: str) -> str:
     names = textwrap.fill(", ".join(ELEMENTARY) + ",", 114)
     elementary = f"from chainrule.runtime.elementary_{real} import (\n{textwrap.indent(names, '    ')}\n)"
     return f"{elementary}\nfrom chainrule.runtime.support import {', '.join(OTHERS)}"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a module of kernels is made for.
-
-    variant    integer targets or numbers, with sample weights or without
-    update     the optimiser's rule with numbers for all hyperparameters but lr; without it there is no `train`
-    dtype      "float32" or "float64"
-    """
-
-    variant: Variant
-    update: Update | None
-    dtype: str = "float32"
-    routines: tuple[str, ...] = ROUTINES
 
 
 def with_bound_rule(update: Update) -> Update:

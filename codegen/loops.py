@@ -214,7 +214,8 @@ def _run(equation: Equation, scope: Scope) -> tuple[str, tuple[str, ...]] | None
         tensor = program.by_name[name_of(read)]
         if not where_of(read):
             continue
-        if where_of(read) != position or tuple(i.extent for i in tensor.indices) != extents or tensor.kind is not Kind.REAL:
+        alike = where_of(read) == position and tuple(i.extent for i in tensor.indices) == extents
+        if not alike or tensor.kind is not Kind.REAL:
             return None
         flat[read] = sp.Indexed(sp.IndexedBase(f"_{tensor.name}"), PLACE)
     value = equation.expr.xreplace(flat)

@@ -13,10 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..codegen.emit import Update
-from ..codegen.generate import Request, import_source, model_source, programs_source
-from ..symbolic.check import check
-from ..symbolic.derivation import derived_program
+from ..codegen.request import Request, Update
 from ..symbolic.errors import DataError, SpecError
 from ..symbolic.initialisers import initialiser
 from ..symbolic.language import Program
@@ -25,6 +22,7 @@ from . import machine as machines
 from .load import stored
 from .native import kernels as native_kernels
 from .native import team
+from .remembered import key_of, recalled, remember
 
 DTYPES = ("float32", "float64")
 
@@ -76,10 +74,22 @@ class Kernels:
 
     def _module(self, variant: Variant) -> tuple[Path, machines.Machine]:
         if variant not in self._modules:
-            source = model_source(self.model, Request(variant, self.update, self.dtype), import_source(self.dtype))
+            source = self._generated(Request(variant, self.update, self.dtype))
             path = stored(self.model.name, source, support_source())
             self._modules[variant] = (path, machine_of(path, source))
         return self._modules[variant]
+
+    def _generated(self, request: Request) -> str:
+        """The source, as it was kept or as it is made now."""
+        key = key_of(self.model, request)
+        source = None if key is None else recalled(key)
+        if source is None:
+            from ..codegen.generate import import_source, model_source
+
+            source = model_source(self.model, request, import_source(self.dtype))
+            if key is not None:
+                remember(key, source)
+        return source
 
     def variant(self, y: ArrayLike | None, sample_weight: ArrayLike | None = None) -> Variant:
         """The form of the program that fits the targets: integers where they are classes, else numbers."""
@@ -160,6 +170,10 @@ class ProgramKernels:
     ) -> None:
         if dtype not in DTYPES:
             raise SpecError(f"dtype = {dtype!r}; choose one of {', '.join(DTYPES)}")
+        from ..codegen.generate import import_source, programs_source
+        from ..symbolic.check import check
+        from ..symbolic.derivation import derived_program
+
         self.program, self.dtype, self.threads = program, dtype, threads
         derived = derived_program(check(program, normal=False))
         outputs = tuple(name for name in program.outputs if name != LOSS)

@@ -105,7 +105,8 @@ class Phases:
         for k, size in enumerate(sizes):
             blocks[k, : len(size)] = size
         self.kept = np.array(addresses, np.int64), np.array(tasks, np.int64), blocks
-        self.most_blocks = max((t + sum(-(-batch // s) for s in z) for t, z in zip(tasks, sizes, strict=True)), default=0)
+        counts = [t + sum(-(-batch // s) for s in z) for t, z in zip(tasks, sizes, strict=True)]
+        self.most_blocks = max(counts, default=0)
         by_samples = routine in FORWARD and not any(tasks)
         self.with_blas = not by_samples or largest * self.rows > MOST_IN_TILES or deepest > DEEPEST
         self.large = batch * operations
@@ -405,6 +406,7 @@ class Training:
         known = tuple(given.values())
         if len(known) != len(self._known) or any(a is not b for a, b in zip(known, self._known, strict=True)):
             arrays = {**self.batch_arrays, **self.parameters, **self.states, "@scalars": self.scalars}
-            arrays |= dict.fromkeys(("@order", "@losses", "@rates"), np.zeros(1)) | {f"@{n}": a for n, a in given.items()}
+            arrays |= {f"@{name}": array for name, array in given.items()}
+            arrays |= dict.fromkeys(("@order", "@losses", "@rates"), self.scalars)  # until they are known
             self._addresses, self._known = self.machine.table("train", arrays, gathering=True), known
         return self._addresses

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..codegen.emit import Update
-from ..codegen.generate import Request, model_source
+from ..codegen.generate import model_source
+from ..codegen.request import Request, Update
 from ..symbolic.errors import SpecError
 from ..symbolic.model import Model, Variant
 from .kernels import DTYPES

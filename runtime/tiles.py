@@ -143,7 +143,7 @@ def instructions(name, real, emit):
 
 
 def tile(rows, vectors, masked):
-    """out[r, c] = start[c] + sum_k left[r*left_row + k*left_step] right[k*right_row + c]: so many rows, `width` columns."""
+    """out[r, c] = start[c] + sum_k left[r*left_row + k*left_step] right[k*right_row + c], for c below `width`."""
 
     def emit(code, depth, left, left_row, left_step, right, right_row, out, out_row, width, start):
         builder, lanes = code.builder, code.lanes
@@ -171,7 +171,7 @@ def tile(rows, vectors, masked):
 
 
 def dots(code, depth, left, right, right_row, out, width, start):
-    """out[c] = start[c] + sum_k left[k] right[c*right_row + k] for one vector of columns, of which `width` are there."""
+    """out[c] = start[c] + sum_k left[k] right[c*right_row + k] for one vector of columns, `width` of them there."""
     builder, lanes = code.builder, code.lanes
     last = builder.sub(width, WORD(1))
     lines = []

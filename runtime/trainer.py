@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..codegen.emit import Update
+from ..codegen.request import Update
 from ..symbolic.errors import DataError, SpecError, nearest
 from ..symbolic.model import Model, Variant
 from ..symbolic.optimisers import Optimiser

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.codegen.generate import ELEMENTARY, HEAD, NUMBA, Request, model_source, programs_source
+from chainrule.codegen.generate import ELEMENTARY, HEAD, NUMBA, model_source, programs_source
+from chainrule.codegen.request import Request
 from chainrule.runtime import machine, support
 from chainrule.symbolic.derivation import derived_program
 from chainrule.symbolic.language import Program

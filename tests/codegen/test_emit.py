@@ -11,8 +11,9 @@ from functools import cache
 import pytest
 
 import chainrule as cr
-from chainrule.codegen.emit import HELPER, OPTIONS, Update
-from chainrule.codegen.generate import Request, import_source, model_source
+from chainrule.codegen.emit import HELPER, OPTIONS
+from chainrule.codegen.generate import import_source, model_source
+from chainrule.codegen.request import Request, Update
 from chainrule.symbolic.derivation import derived_program
 from chainrule.symbolic.model import Variant
 
@@ -57,8 +58,9 @@ def test_golden_file(name: str, golden: Callable[[str, str], None]) -> None:
 HASH = """
 import hashlib
 import chainrule as cr
-from chainrule.codegen.emit import Update
-from chainrule.codegen.generate import import_source, Request, Variant, model_source
+from chainrule.codegen.request import Request, Update
+from chainrule.codegen.generate import import_source, model_source
+from chainrule.symbolic.model import Variant
 
 layers = [cr.Dense(3, "prelu"), cr.Dropout(0.5), cr.Dense(2, "swish"), cr.Dense(2, "softmax")]
 model = cr.Model(3, layers, "cross_entropy", [cr.L1(), cr.L2()])

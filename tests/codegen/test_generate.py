@@ -11,8 +11,8 @@ import pytest
 import sympy as sp
 
 import chainrule as cr
-from chainrule.codegen.emit import Update
-from chainrule.codegen.generate import Request, model_source
+from chainrule.codegen.generate import model_source
+from chainrule.codegen.request import Request, Update
 from chainrule.runtime import machine as machines
 from chainrule.runtime import support
 from chainrule.symbolic.derivation import derived_program

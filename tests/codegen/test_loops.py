@@ -33,12 +33,12 @@ def expect(got: str, wanted: str) -> None:
 
 def test_elementwise_equations_share_their_loops() -> None:
     expect(
-        lines("a[n,i] = tanh(z[n,i])\nb[n,i] = a[n,i]*c[i]\nd[n] = b[n,0]", {"z": "n i", "c": "i"}),
+        lines("a[n,i] = z[n,i]*c[i]\nb[n,i] = a[n,i] + c[i]\nd[n] = b[n,0]", {"z": "n i", "c": "i"}),
         """
         for n in range(first, last):
             for i in range(3):
-                a[n, i] = tanh(z[n, i])  # (1)
-                b[n, i] = a[n, i]*c[i]  # (2)
+                a[n, i] = c[i]*z[n, i]  # (1)
+                b[n, i] = a[n, i] + c[i]  # (2)
             d[n] = b[n, 0]  # (3)
         """,
     )
@@ -48,9 +48,11 @@ def test_what_reads_another_element_gets_loops_of_its_own() -> None:
     expect(
         lines("a[n,i] = tanh(z[n,i])\nb[n,k] = a[n,0]", {"z": "n i"}),
         """
+        _z = flat(z, first*3)
+        _a = flat(a, first*3)
+        for _k in range((last - first)*3):
+            _a[_k] = tanh(_z[_k])  # (1)
         for n in range(first, last):
-            for i in range(3):
-                a[n, i] = tanh(z[n, i])  # (1)
             for k in range(4):
                 b[n, k] = a[n, 0]  # (2)
         """,
@@ -58,7 +60,7 @@ def test_what_reads_another_element_gets_loops_of_its_own() -> None:
 
 
 def test_transposed_read_is_not_fused() -> None:
-    got = lines("a[n,i,k] = z[n,i,k]**2\nb[n,i,k] = a[n,i,i]", {"z": "n i k"})
+    got = lines("a[n,i,k] = z[n,i,k]*c[i]\nb[n,i,k] = a[n,i,i]", {"z": "n i k", "c": "i"})
     assert got.count("for i in range(3)") == 2
 
 
@@ -124,11 +126,43 @@ def test_product_is_one_call_and_what_follows_it() -> None:
     expect(
         lines("z[n,i] = sum(j, W[i,j]*x[n,j]) + b[i]\na[n,i] = tanh(z[n,i])", {"W": "i j", "x": "n j", "b": "i"}),
         """
+        affine(False, True, last - first, 3, 2, x, first*2, 2, W, 0, 2, z, first*3, 3, b)  # (1)
+        _z = flat(z, first*3)
+        _a = flat(a, first*3)
+        for _k in range((last - first)*3):
+            _a[_k] = tanh(_z[_k])  # (2)
+        """,
+    )
+
+
+def test_product_and_more_than_a_row() -> None:
+    expect(
+        lines("z[n,i] = sum(j, W[i,j]*x[n,j]) + 2*b[i]", {"W": "i j", "x": "n j", "b": "i"}),
+        """
         gemm(False, True, last - first, 3, 2, x, first*2, 2, W, 0, 2, z, first*3, 3)  # (1)
         for n in range(first, last):
             for i in range(3):
-                z[n, i] = b[i] + z[n, i]  # (1)
-                a[n, i] = tanh(z[n, i])  # (2)
+                z[n, i] = real(2)*b[i] + z[n, i]  # (1)
+        """,
+    )
+
+
+def test_function_of_short_rows_runs_over_the_block() -> None:
+    expect(
+        lines("m[n] = max(i, x[n,i])\ne[n,i] = exp(x[n,i] - m[n])", {"x": "n i"}),
+        """
+        for n in range(first, last):
+            largest = real(-np.inf)
+            for i in range(3):
+                value = x[n, i]
+                if value > largest or value != value:
+                    largest = value
+            m[n] = largest  # (1)
+            for i in range(3):
+                e[n, i] = x[n, i] - m[n]  # (2)
+        _e = flat(e, first*3)
+        for _k in range((last - first)*3):
+            _e[_k] = exp(_e[_k])  # (2)
         """,
     )
 
@@ -197,5 +231,5 @@ def test_arrays_and_single_numbers() -> None:
 @pytest.mark.parametrize("units", [1, 7])
 def test_loops_are_over_numbers(units: int) -> None:
     source = cr.compile(cr.Model(2, [cr.Dense(units, "tanh"), cr.Dense(1)])).source
-    assert f"for i in range({units}):" in source
+    assert f"for _k in range((last - first)*{units}):" in source
     assert "U_1" not in source.split('"""\n', 1)[1]

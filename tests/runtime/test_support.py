@@ -8,7 +8,7 @@ import pytest
 from numba import njit
 
 from chainrule.runtime.native import team
-from chainrule.runtime.support import gemm, power, sigmoid, sign, softplus, uniform, view
+from chainrule.runtime.support import affine, flat, gemm, power, sigmoid, sign, softplus, uniform, view
 
 DTYPES = ("float32", "float64")
 
@@ -40,6 +40,33 @@ def test_gemm_on_parts_of_arrays(dtype: str) -> None:
         np.testing.assert_allclose(c[1:-1, at : at + columns], left @ right, rtol=tolerance, atol=tolerance)
         c[1:-1, at : at + columns] = 7.0
         assert (c == 7.0).all()
+
+
+@njit
+def add_product(ta, tb, rows, columns, depth, a, a_stride, b, b_stride, c, row):
+    affine(ta, tb, rows, columns, depth, a, 0, a_stride, b, 0, b_stride, c, 0, columns, row)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_affine_begins_with_a_row(dtype: str) -> None:
+    """In tiles of every width, as dot products of few rows, and by BLAS."""
+    rng = np.random.default_rng(0)
+    tolerance = 1e-4 if dtype == "float32" else 1e-12
+    sizes = [(1, 1, 1), (3, 37, 5), (6, 8, 3), (7, 9, 33), (13, 16, 40), (20, 50, 7), (9, 21, 1025), (150, 160, 130)]
+    for ta, tb, (rows, columns, depth) in itertools.product((False, True), (False, True), sizes):
+        left, right = rng.normal(size=(rows, depth)).astype(dtype), rng.normal(size=(depth, columns)).astype(dtype)
+        a, b = (np.ascontiguousarray(m.T if turned else m) for m, turned in ((left, ta), (right, tb)))
+        c, row = np.full((rows, columns), np.nan, dtype), rng.normal(size=columns).astype(dtype)
+        add_product(ta, tb, rows, columns, depth, a, a.shape[1], b, b.shape[1], c, row)
+        np.testing.assert_allclose(c, row + left @ right, rtol=tolerance, atol=tolerance * depth**0.5)
+
+
+def test_flat_is_the_rest_of_an_array() -> None:
+    @njit
+    def third(array):
+        return flat(array, 2)[1], len(flat(array, 2))
+
+    assert third(np.arange(6.0).reshape(2, 3)) == (3.0, 4)
 
 
 def test_gemm_overwrites_and_keeps_nan() -> None:

@@ -3,15 +3,23 @@
 import threading
 
 import numpy as np
+import pytest
 
 import chainrule as cr
-from chainrule.runtime.team import most_blocks
+from chainrule.runtime import team
 
 
-def test_most_blocks_of_a_phase() -> None:
-    tasks, blocks = np.array([3, 5]), np.array([[16, 0], [0, 0]])
-    assert most_blocks(tasks, blocks, 33) == 3 + 3
-    assert most_blocks(tasks, blocks, 16) == 5
+def test_more_blocks_than_a_share_can_count_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = cr.compile(cr.Model(40, [cr.Dense(90, "tanh"), cr.Dense(2)]), threads=2)
+    rng = np.random.default_rng(0)
+    x, y, parameters = rng.normal(size=(300, 40)), rng.normal(size=(300, 2)), kernels.init(0)
+    wanted = kernels.loss_and_gradients(parameters, x, y)
+    phases = kernels.machine().phases("gradients", 300)
+    assert phases.most_blocks > 1
+    monkeypatch.setattr(team, "MOST_BLOCKS", phases.most_blocks - 1)
+    loss, gradients = kernels.loss_and_gradients(parameters, x, y)
+    assert loss == wanted[0]
+    assert all((gradients[name] == gradient).all() for name, gradient in wanted[1].items())
 
 
 def test_two_threads_of_python_that_compute_at_once_take_turns() -> None:
