@@ -13,8 +13,8 @@ from ..symbolic.functions import CONTRACTIONS
 from ..symbolic.language import Index, Program, Tensor, element, elements, is_index, name_of, where_of
 
 WORDS = """
-    KERNELS OPTIONS SLOTS abs acos acosh address array asin asinh atan atanh ceil cos cosh erf erfc erfinv exp
-    expm1 first floor gemm gradients largest last log log1p losses math max min njit np position power print
+    KERNELS OPTIONS SLOTS abs acos acosh address affine array asin asinh atan atanh ceil cos cosh erf erfc erfinv exp
+    expm1 first flat floor gemm gradients largest last log log1p losses math max min njit np position power print
     range rates real rows samples scalars sigmoid sign sin sinh slots softplus sqrt table tan tanh task total
     uniform update value view weights worker
 """

@@ -98,7 +98,9 @@ def _parts(equation: Equation, scope: Scope) -> tuple[Equation, ...]:
     value = equation.expr
     if equation.contraction is not None or type(value) not in FUNCTIONS or len(value.args) != 1:
         return (equation,)
-    inner = 1 if not equation.indices else scope.program.size(equation.indices[-1].extent)
+    inner = FEW_IN_A_ROW
+    if equation.indices and equation.indices[-1].extent != SAMPLES:
+        inner = scope.program.size(equation.indices[-1].extent)
     function = replace(equation, expr=value.func(equation.element))
     if _run(equation, scope) is not None or _run(function, scope) is None or inner >= FEW_IN_A_ROW:
         return (equation,)
@@ -221,7 +223,7 @@ def _run(equation: Equation, scope: Scope) -> tuple[str, tuple[str, ...]] | None
     value = equation.expr.xreplace(flat)
     if free_indices(value) & set(position):
         return None
-    arrays = (*(name_of(read) for read in flat), equation.name)
+    arrays = (*sorted(name_of(read) for read in flat), equation.name)
     return f"_{equation.name}[{PLACE.name}] = {source(scope.bind(value), scope.names)}", arrays
 
 

@@ -231,5 +231,6 @@ def test_arrays_and_single_numbers() -> None:
 @pytest.mark.parametrize("units", [1, 7])
 def test_loops_are_over_numbers(units: int) -> None:
     source = cr.compile(cr.Model(2, [cr.Dense(units, "tanh"), cr.Dense(1)])).source
-    assert f"for _k in range((last - first)*{units}):" in source
+    count = "last - first" if units == 1 else f"(last - first)*{units}"
+    assert f"for _k in range({count}):" in source
     assert "U_1" not in source.split('"""\n', 1)[1]

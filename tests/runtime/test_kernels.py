@@ -113,7 +113,7 @@ def kernels(layers: tuple[str, ...], loss: str, dtype: str = "float64") -> cr.Ke
 
 def rows_of(made: cr.Kernels, variant: Variant, samples: int) -> int:
     """Samples in a block."""
-    return made.machine(variant).phases("gradients", samples)[1]
+    return made.machine(variant).phases("gradients", samples).rows
 
 
 def check(layers: tuple[str, ...], loss: str, samples: int, weighted: bool, seed: int) -> None:
@@ -206,7 +206,7 @@ def test_same_bits_for_any_number_of_threads(wide: cr.Kernels) -> None:
     x, y = rng.normal(size=(321, 200)), rng.integers(0, 3, 321)
     phases = wide.machine().kernels["routines"]["gradients"]
     assert max(phase["tasks"] for phase in phases) > 4
-    assert 2 * wide.machine().phases("gradients", 321)[1] < 321
+    assert 2 * wide.machine().phases("gradients", 321).rows < 321
     parameters, results = wide.init(1), []
     for threads in (1, 2, 4, 1):
         wide.threads = threads
