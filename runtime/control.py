@@ -23,7 +23,7 @@ SHARES = 64  # of the workers
 STRIDE = 16
 
 MOST_THREADS = 256
-ALONE = SHARES  # so many numbers suffice where one thread does it all
+FOR_ONE = SHARES  # so many numbers suffice where one thread does it all
 
 # which products are computed in tiles of registers; the others are those of BLAS
 DEEPEST = 1024  # a turned panel lies on the stack

@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 
-from .control import ADDRESSES, ALONE, BLOCKS, DEEPEST, MOST_IN_TILES, PHASES, TASKS, WIDTH
+from .control import ADDRESSES, BLOCKS, DEEPEST, FOR_ONE, MOST_IN_TILES, PHASES, TASKS, WIDTH
 
 WORK_OF_A_BLOCK = 640_000  # operations: some 10 us of one core, for which a thread more is worth it
 FORWARD, LONGER = ("predict", "evaluate"), 4  # their blocks may be longer: a worker keeps what passes for one block
@@ -110,7 +110,7 @@ class Phases:
         by_samples = routine in FORWARD and not any(tasks)
         self.with_blas = not by_samples or largest * self.rows > MOST_IN_TILES or deepest > DEEPEST
         self.large = batch * operations
-        self.control = np.zeros(ALONE, np.int64)
+        self.control = np.zeros(FOR_ONE, np.int64)
         self.place, self.words = self.control.ctypes.data, memoryview(self.control)
         self.words[PHASES], self.words[WIDTH] = len(addresses), width
         for place, array in zip((ADDRESSES, TASKS, BLOCKS), self.kept, strict=True):
