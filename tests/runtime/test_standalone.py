@@ -119,7 +119,18 @@ def test_file_reads_well() -> None:
     assert text.startswith('"""Kernels generated')
     assert text.count('\n"""\n') == 1  # one banner
     imports = re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE)
-    assert set(imports) <= {"ctypes", "functools", "itertools", "math", "os", "pathlib", "threading", "numba", "numpy", "llvmlite"}
+    assert set(imports) <= {
+        "ctypes",
+        "functools",
+        "itertools",
+        "math",
+        "os",
+        "pathlib",
+        "threading",
+        "numba",
+        "numpy",
+        "llvmlite",
+    }
     assert text == cr.generate_source(MODEL, cr.Adam(1e-3), "float64")
     assert text != cr.generate_source(MODEL, cr.Adam(1e-3), "float32")
 
