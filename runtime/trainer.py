@@ -34,6 +34,7 @@ from .keeping import Checkpoint, Keeper, as_checkpoint
 from .kernels import Kernels, as_data_errors
 from .lbfgs import LBFGS, minimise
 from .metrics import Metric
+from .orders import Orders
 from .position import Plan, Position
 from .progress import Progress
 from .samples import Samples, divided, inputs, samples, share_or_arrays
@@ -228,9 +229,9 @@ class Trainer:
         session.guard = Guard(self._training, session.given, self._formula)
         session.keeper.begin()
         pace = _Pace()
-        with session.listening() as signals:
+        with session.listening() as signals, Orders() as orders:
             while at.epoch < at.planned:
-                plan = self._plan(at.epoch, len(data))
+                plan = self._plan(at.epoch, len(data), orders)
                 began = time.perf_counter() - at.seconds
                 trouble = self._epoch(plan, pace, session, began)
                 if trouble is None:
@@ -241,12 +242,11 @@ class Trainer:
                     break
             signals.check()
 
-    def _plan(self, epoch: int, samples: int) -> Plan:
+    def _plan(self, epoch: int, samples: int, orders: Orders) -> Plan:
         """An epoch: the order of its samples, its rates, and the key of its random numbers."""
-        rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(samples)
-        rates = self._rates(epoch, self._position.planned, -(-samples // self.batch_size))
-        return Plan(epoch, order, rates, int(rng.integers(2**40)))
+        planned = self._position.planned
+        order, key = orders.of(self.seed, epoch, samples, last=epoch + 1 >= planned)
+        return Plan(epoch, order, self._rates(epoch, planned, -(-samples // self.batch_size)), key)
 
     def _epoch(self, plan: Plan, pace: _Pace, session: Session, began: float) -> Trouble | None:
         """The steps of an epoch that are still to do, with a look at the world between calls of the compiled loop."""
