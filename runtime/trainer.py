@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,9 +39,11 @@ from .position import Plan, Position
 from .progress import Progress
 from .samples import Samples, divided, inputs, samples, share_or_arrays
 from .session import Session
-from .spec import Spec
 from .store import KEPT, new_run
 from .threads import ThreadChoice, threads_at_most
+
+if TYPE_CHECKING:
+    from .spec import Spec
 
 Array = NDArray[Any]
 SECONDS_WITHOUT_A_LOOK = 0.2  # Ctrl-C is noticed between two calls of the compiled loop
