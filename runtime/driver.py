@@ -45,7 +45,7 @@ ALONE, TEAM = types.void(types.int64), types.void(types.int64, types.int64)
 LOOK = types.void(types.int64, types.int64, types.CPointer(types.int64))
 SAMPLES, ROWS, GIVEN, WIDTH_GIVEN, STRANGE = 0, 6, 7, 8, 9  # in the table of a phase, as the emitter has it
 SPINS = 4_000  # looks at the shares, some 30 us, before a worker offers its core to others
-LINGERS = 40_000  # looks of a helper, some 100 us, for the next call, before it sleeps: waking one takes as long
+LINGERS = 400_000  # looks of a helper, some 0.3 ms, for the next call, before it sleeps: an epoch follows soon
 
 
 # ---- instructions that Python lacks
