@@ -30,7 +30,7 @@ def order_of(seed: int, epoch: int, samples: int) -> Order:
 
 
 class Orders:
-    """`order_of`, which draws one epoch ahead in a thread of its own where that pays; a context that ends the thread."""
+    """`order_of`, one epoch ahead in a thread of its own where that pays; a context that ends the thread."""
 
     def __init__(self, draw: Callable[[int, int, int], Order] = order_of) -> None:
         self.draw = draw

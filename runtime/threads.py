@@ -118,7 +118,7 @@ class ThreadChoice:
         return chosen
 
     def _look_again(self, samples: int, seconds: float) -> None:
-        """Begin the trials again after a while, or where another process has taken the cores: waiting then costs most."""
+        """Begin the trials again after a while, or where another process has taken the cores."""
         self._since += seconds
         disturbed = self.best != 1 and seconds > max(LOSS_SECONDS, BUSY * samples * min(self.times[1][1:]))
         if self.most > 1 and (disturbed or self._since > self._patience * self._spent):

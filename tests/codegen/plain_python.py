@@ -91,6 +91,7 @@ NAMES: Mapping[str, Any] = {
     "affine": affine,
     "flat": flat,
     "gemm": gemm,
+    "maximum": np.maximum,
     "njit": as_it_is,
     "power": power,
     "sigmoid": sigmoid,
