@@ -228,7 +228,7 @@ class Trainer:
         session.guard = Guard(self._training, session.given, self._formula)
         session.keeper.begin()
         pace = _Pace()
-        with session.listening() as signals:
+        with session.listening():
             while at.epoch < at.planned:
                 plan = self._plan(at.epoch, len(data))
                 began = time.perf_counter() - at.seconds
@@ -239,7 +239,6 @@ class Trainer:
                         break
                 elif not session.recovered(trouble):
                     break
-            signals.check()
 
     def _plan(self, epoch: int, samples: int) -> Plan:
         """An epoch: the order of its samples, its rates, and the key of its random numbers."""
@@ -375,9 +374,8 @@ class Trainer:
         def measured(parameters: Mapping[str, Array]) -> tuple[float, dict[str, Array]]:
             return self.kernels.loss_and_gradients(parameters, data.x, data.y, data.weight)
 
-        with session.listening() as signals:
+        with session.listening():
             found, reason = minimise(self.optimiser, measured, self._start, at.planned - at.begun, after)
-            signals.check()
         if reason != NOT_FINITE and not not_finite(found):
             self._put(found)
             self.history.stopped = self.history.stopped or reason
