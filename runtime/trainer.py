@@ -303,7 +303,7 @@ class Trainer:
             sizes[-1] = len(order) - self.batch_size * (len(losses) - 1)
         else:
             sizes = np.add.reduceat(weight[order], np.arange(0, len(order), self.batch_size))
-        return float(losses @ sizes / sizes.sum())
+        return float(np.sum(losses * sizes) / sizes.sum())  # not `@`: BLAS adds in an order of its threads
 
     def _close(self, row: dict[str, Any], rate: float, session: Session, began: float) -> bool:
         """The end of an epoch: measure, record, show, call back; whether to stop."""
