@@ -42,7 +42,7 @@ def _first(library, *names):
 class OneThread:
     """While it is entered, BLAS uses one thread: the parallel loops are those of the kernels.
 
-    Several threads may be inside at once, and one of them more than once; the last to leave gives BLAS its threads back.
+    Several threads may be inside at once, and one more than once; the last to leave gives BLAS its threads back.
     """
 
     def __init__(self, package=np):
