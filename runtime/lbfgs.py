@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..symbolic.errors import SpecError
+from .blas import OneThread
 
 Array = NDArray[Any]
 SEARCHES: Final = 20  # evaluations in a line search at most: SciPy's default
@@ -79,8 +81,17 @@ def minimise(
         "ftol": 0.0,
     }
     first = joined(parameters)
-    result = minimize(objective, first, jac=True, method="L-BFGS-B", options=options, callback=told)
+    with _one_thread():  # SciPy adds up long vectors, and in another order with more threads
+        result = minimize(objective, first, jac=True, method="L-BFGS-B", options=options, callback=told)
     return split(result.x), "" if done == iterations else _reason(result)
+
+
+@lru_cache(maxsize=1)
+def _one_thread() -> OneThread:
+    """Of the BLAS that SciPy brings, which is not that of NumPy."""
+    import scipy
+
+    return OneThread(scipy)
 
 
 def _reason(result: Any) -> str:

@@ -163,7 +163,7 @@ def draw(distribution, scale, shape, rng):
         return rng.uniform(-1.0, 1.0, shape) * scale
     rows, columns = shape[0], math.prod(shape[1:])
     tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
-    q, r = np.linalg.qr(tall)
+    q, r = np.linalg.qr(tall)  # by BLAS: on one thread, or the bits depend on how many there are
     q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)  # then q is uniform (Mezzadri 2007, section 5)
     return np.ascontiguousarray(q if rows >= columns else q.T).reshape(shape) * scale
 
@@ -223,7 +223,8 @@ def initial_parameters(machine, seed=0):
     drawn = {}
     for name, shape in kernels["parameters"].items():
         distribution, scale = kernels["initial"][name]
-        drawn[name] = np.asarray(draw(distribution, scale, tuple(shape), rng), machine.real)
+        with machine.team.one_thread:
+            drawn[name] = np.asarray(draw(distribution, scale, tuple(shape), rng), machine.real)
     return drawn
 
 

@@ -103,7 +103,11 @@ class Session:
             self.signals.check()
 
     def epoch_is_over(self) -> None:
-        """After the callbacks of an epoch."""
+        """After the callbacks of an epoch. After the last one the end of the training is written, and nothing before:
+        a checkpoint between the two has no epochs to do, and its callbacks were not told that it is over.
+        """
+        if not self.trainer._position.unfinished:
+            return
         self.keeper.after_epoch()
         if self.signals is not None:
             self.signals.check()
@@ -192,6 +196,9 @@ class Session:
             at.planned, trainer._pending, trainer._start = at.epoch, [], None
         self._end()
         self.keeper.finish()
+        if self.signals is not None and self.signals.heard is not None:  # too late to stop anything
+            saved = f"; saved in {self.keeper.folder}" if self.keeper.folder is not None else ""
+            self.signals.check(f"the training had ended{saved}")
 
     def _broken(self, error: BaseException) -> None:
         """The training was ended: keep what it needs to go on, in memory and on the disk."""

@@ -46,11 +46,11 @@ class Signals:
             raise KeyboardInterrupt
         self.heard = number
 
-    def check(self) -> None:
+    def check(self, message: str = "") -> None:
         """Raise KeyboardInterrupt or Terminated, if a signal has come."""
         if self.heard is None:
             return
-        raise Terminated() if self.heard == signal.SIGTERM else KeyboardInterrupt
+        raise Terminated(message) if self.heard == signal.SIGTERM else KeyboardInterrupt(message)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

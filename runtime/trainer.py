@@ -231,7 +231,7 @@ class Trainer:
         session.guard = Guard(self._training, session.given, self._formula)
         session.keeper.begin()
         pace = _Pace()
-        with session.listening() as signals, Orders() as orders:
+        with session.listening(), Orders() as orders:
             while at.epoch < at.planned:
                 plan = self._plan(at.epoch, len(data), orders)
                 began = time.perf_counter() - at.seconds
@@ -242,7 +242,6 @@ class Trainer:
                         break
                 elif not session.recovered(trouble):
                     break
-            signals.check()
 
     def _plan(self, epoch: int, samples: int, orders: Orders) -> Plan:
         """An epoch: the order of its samples, its rates, and the key of its random numbers."""
@@ -306,7 +305,7 @@ class Trainer:
             sizes[-1] = len(order) - self.batch_size * (len(losses) - 1)
         else:
             sizes = np.add.reduceat(weight[order], np.arange(0, len(order), self.batch_size))
-        return float(losses @ sizes / sizes.sum())
+        return float(np.sum(losses * sizes) / sizes.sum())  # not `@`: BLAS adds in an order of its threads
 
     def _close(self, row: dict[str, Any], rate: float, session: Session, began: float) -> bool:
         """The end of an epoch: measure, record, show, call back; whether to stop."""
@@ -377,9 +376,8 @@ class Trainer:
         def measured(parameters: Mapping[str, Array]) -> tuple[float, dict[str, Array]]:
             return self.kernels.loss_and_gradients(parameters, data.x, data.y, data.weight)
 
-        with session.listening() as signals:
+        with session.listening():
             found, reason = minimise(self.optimiser, measured, self._start, at.planned - at.begun, after)
-            signals.check()
         if reason != NOT_FINITE and not not_finite(found):
             self._put(found)
             self.history.stopped = self.history.stopped or reason

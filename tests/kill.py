@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,23 @@ def result(run: Path) -> dict[str, Any]:
     return {**tensors, "rows": rows, "stopped": history["stopped"]}
 
 
+def differing(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What is not the same in two results."""
+    return sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+
+
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """So many processes that do nothing but take time, beside what runs here."""
+    started = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
 def killed(folder: Path, run: Path, seconds: float, tally: Tally) -> bool:
     """Start it, kill it after some seconds; whether it had come to its end."""
     with subprocess.Popen(command(folder, run), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -143,17 +162,17 @@ def run_and_kill(folder: Path, wanted: dict[str, Any], seconds: float, kills: in
             patience = rng.uniform(0, 1.05 * seconds) if tally.kills < kills else 3600.0
             ended = killed(folder, run, patience, tally)
         tally.runs += 1
-        same = result(run) == wanted
-        if not same:
-            tally.lost.append(run.name)
-        said = "the same bits" if same else "OTHER BITS"
+        other = differing(result(run), wanted)
+        if other:
+            tally.lost.append(f"{run.name} ({', '.join(other)})")
+        said = f"OTHER BITS in {', '.join(other)}" if other else "the same bits"
         print(f"run {tally.runs}: {said} after {tally.kills - before} kills", flush=True)
     return tally
 
 
-def main(kills: int, samples: int, epochs: int, seed: int) -> Tally:
+def main(kills: int, samples: int, epochs: int, seed: int, beside: int) -> Tally:
     """The whole thing, in a temporary folder."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, busy(beside):
         folder = Path(name)
         prepare(folder, samples, epochs)
         return run_and_kill(folder, *measured(folder), kills, seed)
@@ -165,6 +184,7 @@ if __name__ == "__main__":
     parser.add_argument("--samples", type=int, default=60_000)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--beside", type=int, default=0, help="processes that take time from the runs")
     tally = main(**vars(parser.parse_args()))
     print(tally)
     sys.exit(bool(tally.lost))

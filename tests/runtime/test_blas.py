@@ -20,6 +20,9 @@ def test_blas_runs_on_one_thread_inside() -> None:
     try:
         with inside:
             assert library.get() == 1
+            with inside:
+                assert library.get() == 1
+            assert library.get() == 1, "the inner one does not end the outer one"
         assert library.get() == 2
     finally:
         library.set(before)

@@ -1,6 +1,7 @@
 """A training that ends early, anywhere, goes on to the bits of one that does not."""
 
 import math
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,10 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule.runtime import keeping, store
+from chainrule.runtime.keeping import Checkpoint
 from chainrule.runtime.session import Session
+from chainrule.runtime.signals import Terminated
 from chainrule.runtime.trainer import Trainer, _Pace
 from chainrule.symbolic.optimisers import optimiser
 
@@ -42,6 +46,7 @@ def state(trainer: Trainer) -> dict[str, Any]:
         "stopped": trainer.history.stopped,
         "schedule": trainer.schedule,
         "position": (at.epoch, at.step, at.planned, at.scale, at.rolled_back),
+        "pending": str(trainer._pending),
     }
 
 
@@ -127,6 +132,51 @@ def test_lbfgs_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert restored.unfinished == 5
     assert state(on_to_the_end(restored, {})) == state(whole)
     assert state(on_to_the_end(trainer, {})) == state(whole)
+
+
+@pytest.mark.parametrize("name", [*TRAININGS, "best weights, back at the end", "L-BFGS"])
+def test_every_checkpoint_leads_to_the_same_end(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever a kill leaves as the newest one, `resume` comes to the state of a run that nobody killed."""
+    make = {
+        **TRAININGS,
+        "best weights, back at the end": lambda: (
+            new(SLOPE, MOMENTUM, schedule="30*lr"),
+            {"validation": (X[:9], Y[:9] + 1), "callbacks": [cr.EarlyStopping(patience=9)]},
+        ),
+        "L-BFGS": lambda: (new(rule=cr.LBFGS()), {"callbacks": [cr.EarlyStopping()]}),
+    }[name]
+    monkeypatch.setattr(keeping, "SHARE", 1e9)
+    monkeypatch.setattr(_Pace, "took", lambda *_: setattr(_[0], "steps", 4))
+    whole, more = make()
+    often = Checkpoint(tmp_path, epochs=1, seconds=0, keep=1000)
+    whole.fit(X, Y, epochs=PLANNED, verbose=0, checkpoint=often, **more)
+    written = store.numbers(tmp_path)
+    assert len(written) >= PLANNED
+    for number in written:
+        restored = Trainer.restore(tmp_path / f"checkpoint-{number:06d}")
+        if restored.unfinished:
+            on_to_the_end(restored, make()[1])
+        assert state(restored) == state(whole), number
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("patience", [1, 9])
+def test_a_signal_in_the_last_epoch_changes_nothing(number: int, patience: int, tmp_path: Path) -> None:
+    """There is nothing left to stop: the training ends as it would have, is saved, and then the signal is raised."""
+
+    def late(_: Trainer, row: Mapping[str, Any]) -> None:
+        if row["epoch"] == len(whole.history):
+            signal.raise_signal(number)
+
+    given = {"validation": (X[:9], Y[:9] + 1), "callbacks": [cr.EarlyStopping(patience=patience), late]}
+    whole, trainer = new(SLOPE, MOMENTUM, schedule="30*lr"), new(SLOPE, MOMENTUM, schedule="30*lr")
+    whole.fit(X, Y, 5, verbose=0, **(given | {"callbacks": given["callbacks"][:1]}))
+    assert len(whole.history) == (5 if patience == 9 else 2)
+    with pytest.raises((KeyboardInterrupt, Terminated)) as caught:
+        trainer.fit(X, Y, 5, verbose=0, checkpoint=tmp_path, **given)
+    said = getattr(caught.value, "message", str(caught.value))
+    assert said == f"the training had ended; saved in {tmp_path}"
+    assert state(trainer) == state(Trainer.restore(tmp_path)) == state(whole)
 
 
 def test_other_samples_begin_the_epoch_anew(capsys: pytest.CaptureFixture[str]) -> None:
