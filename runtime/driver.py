@@ -257,8 +257,8 @@ def finite_in(kind):
     return finite
 
 
-def compiled(name):
-    """One of the driver's functions, compiled."""
+def compiled(name, **options):
+    """One of the driver's functions, compiled, with more options of Numba's."""
     made = {
         "alone": (ALONE, alone),
         "team": (TEAM, team),
@@ -269,4 +269,4 @@ def compiled(name):
     }
     signature, function = made[name]
     fast = {"reassoc", "contract"} if name.startswith("finite") else False
-    return cfunc(signature, error_model="numpy", fastmath=fast)(function)
+    return cfunc(signature, error_model="numpy", fastmath=fast, **options)(function)

@@ -19,6 +19,7 @@ from ..symbolic.initialisers import initialiser
 from ..symbolic.language import Program
 from ..symbolic.model import LOSS, Model, Variant
 from . import machine as machines
+from .ahead import compile_driver_ahead
 from .load import is_stored, stored
 from .native import kernels as native_kernels
 from .native import team
@@ -55,6 +56,7 @@ class Kernels:
     def __init__(self, model: Model, dtype: str = "float64", update: Update | None = None, threads: int = 1) -> None:
         if dtype not in DTYPES:
             raise SpecError(f"dtype = {dtype!r}; choose one of {', '.join(DTYPES)}")
+        compile_driver_ahead(dtype)
         self.model, self.dtype, self.update, self.threads = model, dtype, update, threads
         self._modules: dict[Variant, tuple[Path, machines.Machine, str]] = {}
 

@@ -46,7 +46,6 @@ class Machine:
         """A routine's phases for batches of so many samples."""
         key = routine, batch
         if key not in self._phases:
-            self.team.provide_products(self.real.name)
             self._phases[key] = Phases(self, routine, batch)
         return self._phases[key]
 
@@ -96,6 +95,8 @@ class Phases:
         operations, largest, deepest = machine.kernels["work"][routine]
         self.rows = machine.rows(routine, batch)
         sizes = [[size or self.rows for size in p["sample_blocks"]] for p in described]
+        machine.code.prepare(p["function"] for p in described)
+        machine.team.provide_products(machine.real.name)
         addresses = [machine.code.address(p["function"]) for p in described]
         tasks = [p["tasks"] for p in described]
         if look is not None:
@@ -333,7 +334,6 @@ class _Prepared:
 
     def __init__(self, prediction, x, out):
         machine, samples = prediction.machine, len(x)
-        machine.team.provide_products(machine.real.name)
         self.x, self.out, self.lock = x, out, threading.Lock()
         self.threads = threads_worth(machine, "predict", samples, prediction.threads)
         self.arrays = machine.workspace("predict", samples, self.threads, without=(prediction.output,))

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
@@ -31,6 +31,7 @@ from .team import Team
 OF_NUMBA: Final = ("numba_", "NRT_")  # reports of exceptions, which kernels never raise
 PHASE: Final = "void(int64, int64, CPointer(int64))"
 OF_RUNNING: Final = ("CACHE", "THREAD", "NUM_THREADS", "WARN")  # settings of Numba that shape no machine code
+PRODUCTS: Final = ("chainrule_product_float32", "chainrule_product_float64")
 _HERE: Final = Path(__file__).parent
 
 _engines: list[Any] = []  # machine code lives as long as its engine
@@ -67,26 +68,39 @@ class Code:
     def __init__(self, stem: Path, compiled: Callable[[str], Any]) -> None:
         self.stem, self.compiled = stem, compiled
         self._known: dict[str, int] = {}
+        self._made: dict[str, bytes] = {}  # compiled, but not linked
 
     def address(self, name: str) -> int:
         """Where a function's machine code stands."""
         if name not in self._known:
-            path = self.stem.with_name(f"{self.stem.name}.{name}.{machine()}.o")
-            self._known[name] = _loaded(path) or self._made(name, path)
+            path = self.path(name)
+            entry = self._made.pop(name, None) or read_entry(path) or self._compiled(name, path)
+            address = _linked(entry)
+            if address is None:
+                raise InternalError(f"{path}: its own machine code cannot be linked")
+            self._known[name] = address
         return self._known[name]
 
-    def _made(self, name: str, path: Path) -> int:
+    def path(self, name: str) -> Path:
+        """Where a function's entry is kept."""
+        return self.stem.with_name(f"{self.stem.name}.{name}.{machine()}.o")
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """Compile what is missing, but link nothing yet: what it calls need not be there before it is linked."""
+        for name in names:
+            path = self.path(name)
+            if name not in self._known and not path.is_file():
+                self._made[name] = self._compiled(name, path)
+
+    def _compiled(self, name: str, path: Path) -> bytes:
         with turn(path):
-            known = _loaded(path)  # made by another process meanwhile
+            known = read_entry(path)  # made by another process meanwhile
             if known is not None:
                 return known
             entry = _entry(self.compiled(name))
             with suppress(OSError):  # a cache that cannot be written: this process has the code all the same
                 write_entry(path, entry)
-        address = _linked(entry)
-        if address is None:
-            raise InternalError(f"{path}: its own machine code cannot be linked")
-        return address
+        return entry
 
 
 def _entry(function: Any) -> bytes:
@@ -102,11 +116,6 @@ def _entry(function: Any) -> bytes:
 def _abort() -> int:
     """What stands in for Numba's reports of exceptions where Numba is not loaded."""
     return ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value or 0
-
-
-def _loaded(path: Path) -> int | None:
-    entry = read_entry(path)
-    return None if entry is None else _linked(entry)
 
 
 def _linked(entry: bytes) -> int | None:
@@ -133,8 +142,15 @@ def team() -> Team:
 
 def _driver(name: str) -> Any:
     from .driver import compiled
+    from .lean import Lean
 
-    return compiled(name)
+    return compiled(name, pipeline_class=Lean)
+
+
+def parts_of_driver(dtype: str) -> dict[str, Path]:
+    """The functions of the driver that a training calls, and their entries, the slowest to compile first."""
+    code = team().code
+    return {name: code.path(name) for name in (f"product_{dtype}", "alone", "team")}
 
 
 def kernels(path: Path, source: str) -> Code:
@@ -143,7 +159,12 @@ def kernels(path: Path, source: str) -> Code:
     def compiled(name: str) -> Any:
         from numba import cfunc
 
+        from .lean import Lean
+
         module = load(path, source)
-        return cfunc(PHASE, **module.OPTIONS)(getattr(module, name))
+        for symbol in PRODUCTS:  # Numba links its own copy, which nobody calls
+            if not binding.address_of_symbol(symbol):
+                binding.add_symbol(symbol, _abort())
+        return cfunc(PHASE, pipeline_class=Lean, **module.OPTIONS)(getattr(module, name))
 
     return Code(path.with_suffix(""), compiled)

@@ -22,6 +22,9 @@ class _Compiled:
     def __init__(self, compiled):
         self.compiled, self.known = compiled, {}
 
+    def prepare(self, names):
+        """They are compiled where they are linked."""
+
     def address(self, name):
         if name not in self.known:
             self.known[name] = self.compiled(name)
