@@ -214,6 +214,18 @@ def bench(
 
 
 @main.command()
+@click.option("--clear", is_flag=True, help="Remove all of it; models are compiled anew when they are used.")
+def cache(clear: bool) -> None:
+    """Show what compiled kernels take, and where they are kept."""
+    from . import cache as kept
+
+    if clear:
+        kept.empty()
+    else:
+        kept.show()
+
+
+@main.command()
 def doctor() -> None:
     """Show what chainrule finds on this machine, and try a kernel."""
     from .doctor import report

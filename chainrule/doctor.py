@@ -81,7 +81,7 @@ def threading() -> Iterator[str]:
 
 def cache() -> Iterator[str]:
     """Where compiled kernels are kept."""
-    from .runtime.load import cache_folder
+    from .runtime.folder import cache_folder
 
     folder = cache_folder()
     yield f"{folder} ({'can' if os.access(folder, os.W_OK) else 'cannot'} be written)"

@@ -274,12 +274,11 @@ def _largest(step: Step, scope: Scope) -> Nest:
     (index,) = _bound(contraction)
     value = source(scope.bind(contraction.function), scope.names)
     name = index.name
-    lines = ["largest = real(-np.inf)"]
+    lines, inner = ["largest = real(-np.inf)"], [f"largest = maximum(largest, {value})"]
     if isinstance(contraction, ArgMaxOver):
         lines.append("position = 0")
-    inner = [f"value = {value}", "if value > largest or value != value:", INDENT + "largest = value"]
-    if isinstance(contraction, ArgMaxOver):
-        inner.append(INDENT + f"position = {name}")
+        inner = [f"value = {value}", "if value > largest or value != value:"]
+        inner += [INDENT + "largest = value", INDENT + f"position = {name}"]
     lines += _loops((index,), inner, scope)
     if isinstance(contraction, ArgMaxOver):
         expr = equation.expr.xreplace({contraction: sp.Symbol("position", integer=True)})

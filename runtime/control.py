@@ -23,7 +23,7 @@ SHARES = 64  # of the workers
 STRIDE = 16
 
 MOST_THREADS = 256
-FOR_ONE = SHARES  # so many numbers suffice where one thread does it all
+FOR_ONE = OPEN  # so many numbers say what to run; the others are those of a team, and helpers may be changing them
 
 # which products are computed in tiles of registers; the others are those of BLAS
 DEEPEST = 1024  # a turned panel lies on the stack

@@ -45,6 +45,7 @@ ALONE, TEAM = types.void(types.int64), types.void(types.int64, types.int64)
 LOOK = types.void(types.int64, types.int64, types.CPointer(types.int64))
 SAMPLES, ROWS, GIVEN, WIDTH_GIVEN, STRANGE = 0, 6, 7, 8, 9  # in the table of a phase, as the emitter has it
 SPINS = 4_000  # looks at the shares, some 30 us, before a worker offers its core to others
+LINGERS = 400_000  # looks of a helper, some 0.3 ms, for the next call, before it sleeps: an epoch follows soon
 
 
 # ---- instructions that Python lacks
@@ -160,24 +161,30 @@ def team(worker, control):
     """The part of one worker; the leader returns when all is done and all helpers have left."""
     c = words(control)
     if worker > 0:
-        add(control + 8 * INSIDE, 1)
-        idle = 0
-        while load(control + 8 * OPEN) != 0:
-            found, threads = False, c[THREADS]
-            for k in range(threads if worker < threads else 0):
-                other = (worker + k) % threads
-                place = control + 8 * (SHARES + STRIDE * other)
-                share = load(place)
-                while share & 0xFFFFF > (share >> 20) & 0xFFFFF:
-                    if exchange(place, share, share + (1 << 20)):
-                        call(c[PHASE], (share >> 20) & 0xFFFFF, worker, c[TABLE])
-                        add(control + 8 * DONE, 1)
-                        found = True
+        looks = 0
+        while looks < LINGERS:
+            looks += 1
+            if load(control + 8 * OPEN) == 0:
+                continue
+            add(control + 8 * INSIDE, 1)
+            idle = 0
+            while load(control + 8 * OPEN) != 0:
+                found, threads = False, c[THREADS]
+                for k in range(threads if worker < threads else 0):
+                    other = (worker + k) % threads
+                    place = control + 8 * (SHARES + STRIDE * other)
                     share = load(place)
-            idle = 0 if found else idle + 1
-            if idle > SPINS:
-                offer_core()
-        add(control + 8 * INSIDE, -1)
+                    while share & 0xFFFFF > (share >> 20) & 0xFFFFF:
+                        if exchange(place, share, share + (1 << 20)):
+                            call(c[PHASE], (share >> 20) & 0xFFFFF, worker, c[TABLE])
+                            add(control + 8 * DONE, 1)
+                            found = True
+                        share = load(place)
+                idle = 0 if found else idle + 1
+                if idle > SPINS:
+                    offer_core()
+            add(control + 8 * INSIDE, -1)
+            looks = 0
         return
 
     table, addresses, tasks, sizes = words(c[TABLE]), words(c[ADDRESSES]), words(c[TASKS]), words(c[BLOCKS])

@@ -19,7 +19,7 @@ from ..symbolic.initialisers import initialiser
 from ..symbolic.language import Program
 from ..symbolic.model import LOSS, Model, Variant
 from . import machine as machines
-from .load import stored
+from .load import is_stored, stored
 from .native import kernels as native_kernels
 from .native import team
 from .remembered import key_of, recalled, remember
@@ -42,7 +42,7 @@ def description(source: str) -> dict[str, Any]:
 
 def machine_of(path: Path, source: str) -> machines.Machine:
     """What runs the kernels of a generated module."""
-    return machines.Machine(description(source), native_kernels(path), team())
+    return machines.Machine(description(source), native_kernels(path, source), team())
 
 
 class Kernels:
@@ -56,12 +56,12 @@ class Kernels:
         if dtype not in DTYPES:
             raise SpecError(f"dtype = {dtype!r}; choose one of {', '.join(DTYPES)}")
         self.model, self.dtype, self.update, self.threads = model, dtype, update, threads
-        self._modules: dict[Variant, tuple[Path, machines.Machine]] = {}
+        self._modules: dict[Variant, tuple[Path, machines.Machine, str]] = {}
 
     @property
     def source(self) -> str:
         """The generated source, for the model's usual targets and without sample weights."""
-        return self.path.read_text(encoding="utf-8")
+        return self._module(self.model.default_variant)[2]
 
     @property
     def path(self) -> Path:
@@ -72,17 +72,17 @@ class Kernels:
         """What runs the kernels of a variant."""
         return self._module(self.model.default_variant if variant is None else variant)[1]
 
-    def _module(self, variant: Variant) -> tuple[Path, machines.Machine]:
+    def _module(self, variant: Variant) -> tuple[Path, machines.Machine, str]:
         if variant not in self._modules:
             source = self._generated(Request(variant, self.update, self.dtype))
             path = stored(self.model.name, source, support_source())
-            self._modules[variant] = (path, machine_of(path, source))
+            self._modules[variant] = (path, machine_of(path, source), source)
         return self._modules[variant]
 
     def _generated(self, request: Request) -> str:
         """The source, as it was kept or as it is made now."""
         key = key_of(self.model, request)
-        source = None if key is None else recalled(key)
+        source = None if key is None else recalled(key, self._is_known)
         if source is None:
             from ..codegen.generate import import_source, model_source
 
@@ -90,6 +90,10 @@ class Kernels:
             if key is not None:
                 remember(key, source)
         return source
+
+    def _is_known(self, source: str) -> bool:
+        """Whether a source was generated before, and so has a file of its own."""
+        return is_stored(self.model.name, source, support_source())
 
     def variant(self, y: ArrayLike | None, sample_weight: ArrayLike | None = None) -> Variant:
         """The form of the program that fits the targets: integers where they are classes, else numbers."""
@@ -186,13 +190,9 @@ class ProgramKernels:
         }
         summary = [f"a program; numbers are {dtype}"]
         source = programs_source(derived, derived, request, import_source(dtype), summary, described, outputs)
+        self.source = source  # as generated
         self.path = stored("program", source, support_source())
         self._machine = machine_of(self.path, source)
-
-    @property
-    def source(self) -> str:
-        """The generated source."""
-        return self.path.read_text(encoding="utf-8")
 
     def machine(self) -> machines.Machine:
         """What runs the kernels."""

@@ -14,7 +14,7 @@ from .control import ADDRESSES, BLOCKS, DEEPEST, FOR_ONE, MOST_IN_TILES, PHASES,
 WORK_OF_A_BLOCK = 640_000  # operations: some 10 us of one core, for which a thread more is worth it
 FORWARD, LONGER = ("predict", "evaluate"), 4  # their blocks may be longer: a worker keeps what passes for one block
 WIDE = 65_536  # multiplications of one sample in one product, above which BLAS needs more rows at a time
-FEWEST_ROWS, FEWEST_WIDE_ROWS, MOST_ROWS = 8, 64, 512
+FEWEST_ROWS, FEWEST_WIDE_ROWS, MOST_ROWS = 16, 64, 512  # turning the weights costs as much as some rows
 
 
 def rows_of_block(samples, operations, largest_product):

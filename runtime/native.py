@@ -1,8 +1,8 @@
 """Machine code of a module's functions: from the cache, else compiled by Numba and kept there.
 
-An entry is the object file that LLVM makes of a function that Numba has compiled, behind a line that names its symbol
-and its hash. It is valid for one processor type and one version of LLVM, which its name says. Loading one needs
-llvmlite alone, so a process that finds all it needs in the cache never imports Numba.
+An entry is the object file that LLVM makes of a function that Numba has compiled, behind a line that names its symbol.
+It is valid for one type of processor and one version of everything that shapes it, which its name says. Loading one
+needs llvmlite alone, so a process that finds all it needs in the cache never imports Numba.
 """
 
 from __future__ import annotations
@@ -10,24 +10,28 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import llvmlite
+import numpy as np
 from llvmlite import binding
 
 from ..symbolic.errors import InternalError
-from .load import cache_folder, load, write_whole
+from .cache import cache_folder, read_entry, turn, write_entry
+from .load import load
 from .team import Team
 
 OF_NUMBA: Final = ("numba_", "NRT_")  # reports of exceptions, which kernels never raise
 PHASE: Final = "void(int64, int64, CPointer(int64))"
+OF_RUNNING: Final = ("CACHE", "THREAD", "NUM_THREADS", "WARN")  # settings of Numba that shape no machine code
 _HERE: Final = Path(__file__).parent
-FORMAT: Final = "chainrule object 1"
 
 _engines: list[Any] = []  # machine code lives as long as its engine
 
@@ -43,10 +47,12 @@ def _target() -> Any:
 
 @lru_cache(maxsize=1)
 def machine() -> str:
-    """The processor, LLVM and Python that machine code is made for, as a short hash."""
+    """The processor, and all that makes machine code for it, as a short hash."""
+    names = sorted(n for n in os.environ if n.startswith("NUMBA_") and not n[6:].startswith(OF_RUNNING))
     said = [
         binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten(), binding.get_process_triple(),
         llvmlite.__version__, ".".join(map(str, binding.llvm_version_info)), *map(str, sys.version_info[:2]),
+        version("numba"), np.__version__, *(f"{name}={os.environ[name]}" for name in names),
     ]  # fmt: skip
     return hashlib.sha256("\x00".join(said).encode()).hexdigest()[:12]
 
@@ -70,10 +76,13 @@ class Code:
         return self._known[name]
 
     def _made(self, name: str, path: Path) -> int:
-        function = self.compiled(name)
-        entry = _entry(function)
-        with suppress(OSError):  # a cache that cannot be written: this process has the code all the same
-            write_whole(path, entry, mode=0o600)
+        with turn(path):
+            known = _loaded(path)  # made by another process meanwhile
+            if known is not None:
+                return known
+            entry = _entry(self.compiled(name))
+            with suppress(OSError):  # a cache that cannot be written: this process has the code all the same
+                write_entry(path, entry)
         address = _linked(entry)
         if address is None:
             raise InternalError(f"{path}: its own machine code cannot be linked")
@@ -85,8 +94,7 @@ def _entry(function: Any) -> bytes:
     module = binding.parse_assembly(function.inspect_llvm())
     of_numba = sorted(f.name for f in module.functions if f.is_declaration and f.name.startswith(OF_NUMBA))
     code = _target().emit_object(module)
-    head = {"format": FORMAT, "symbol": function.native_name, "of_numba": of_numba}
-    head["sha256"] = hashlib.sha256(code).hexdigest()
+    head = {"symbol": function.native_name, "of_numba": of_numba}
     return json.dumps(head).encode() + b"\n" + code
 
 
@@ -97,31 +105,22 @@ def _abort() -> int:
 
 
 def _loaded(path: Path) -> int | None:
-    try:
-        entry = None if path.is_symlink() else path.read_bytes()
-    except OSError:
-        return None
+    entry = read_entry(path)
     return None if entry is None else _linked(entry)
 
 
 def _linked(entry: bytes) -> int | None:
-    """The address of an entry's function in this process; None where the entry is damaged."""
+    """The address of an entry's function in this process; None where it is not there."""
     line, _, code = entry.partition(b"\n")
-    try:
-        head = json.loads(line)
-        if head["format"] != FORMAT or head["sha256"] != hashlib.sha256(code).hexdigest():
-            return None
-        symbol, of_numba = head["symbol"], head["of_numba"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    for name in of_numba:  # all must be known: an engine that misses one leaves the others null
+    head = json.loads(line)
+    for name in head["of_numba"]:  # all must be known: an engine that misses one leaves the others null
         if not binding.address_of_symbol(name):
             binding.add_symbol(name, _abort())
     engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _target())
     engine.add_object_file(binding.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _engines.append(engine)
-    return int(engine.get_function_address(symbol)) or None
+    return int(engine.get_function_address(head["symbol"])) or None
 
 
 @lru_cache(maxsize=1)
@@ -138,13 +137,13 @@ def _driver(name: str) -> Any:
     return compiled(name)
 
 
-def kernels(path: Path) -> Code:
-    """The machine code of the phases of a generated module."""
+def kernels(path: Path, source: str) -> Code:
+    """The machine code of the phases of a generated module, whose source stands in a file."""
 
     def compiled(name: str) -> Any:
         from numba import cfunc
 
-        module = load(path)
+        module = load(path, source)
         return cfunc(PHASE, **module.OPTIONS)(getattr(module, name))
 
     return Code(path.with_suffix(""), compiled)

@@ -2,7 +2,7 @@
 
 A function of the extents alone decides which, so the bits do not depend on anything else. In tiles, every number of
 the result is one sum in the order of the depth, whatever tile it falls into: the rows may be cut into blocks anywhere.
-Only products of fewer than `FEW_ROWS` rows add in another order.
+Only products of fewer than `FEW_ROWS` rows add in another order, and so do those of one column, for any number of rows.
 """
 
 from llvmlite import ir
@@ -11,7 +11,20 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .control import DEEPEST, MOST_IN_TILES
-from .tiles import TILE_ROWS, WORD, clear_panel, dots, fill, instructions, stack, tile, turn, vector_bytes
+from .tiles import (
+    SMALL_TILE_ROWS,
+    TILE_ROWS,
+    WORD,
+    clear_panel,
+    dots,
+    fill,
+    instructions,
+    repeat_number,
+    stack,
+    tile,
+    turn,
+    vector_bytes,
+)  # fmt: skip
 
 PRODUCT = types.void(*[types.int64] * 12)
 FEW_ROWS = 5  # below it, turning a panel costs more than it saves
@@ -60,14 +73,15 @@ def product_of(real, size):
     out[r, c] = start[c] + sum_k left[r, k] right[k, c], row-major, by addresses and by strides in elements. A turned
     matrix is stored as its transpose. Where the address of `start` is 0, it stands for zeros.
     """
-    lanes, rows_of_tile = vector_bytes() // size, TILE_ROWS
+    lanes, rows_of_tile, rows_of_small = vector_bytes() // size, TILE_ROWS, SMALL_TILE_ROWS
     width_of_panel, on_stack = 2 * lanes, stack(DEEPEST * 2 * vector_bytes())
     wide = instructions("wide_tile", real, tile(rows_of_tile, 2, masked=False))
+    small = instructions("small_tile", real, tile(rows_of_small, 2, masked=False))
     some = instructions("some_tile", real, tile(rows_of_tile, 2, masked=True))
     narrow = instructions("narrow_tile", real, tile(rows_of_tile, 1, masked=True))
     line = instructions("line", real, tile(1, 2, masked=True))
     few, turned = instructions("dots", real, dots), instructions("turn", real, turn)
-    clear = instructions("clear", real, clear_panel)
+    clear, repeat = instructions("clear", real, clear_panel), instructions("repeat", real, repeat_number)
     large, large_added, spread = _blas(real, added=False), _blas(real, added=True), instructions("spread", real, fill)
     zeros = stack(2 * vector_bytes())
 
@@ -88,6 +102,13 @@ def product_of(real, size):
         nothing = zeros()
         if start == 0:
             clear((nothing,))
+        if columns == 1 and out_stride == 1 and left_step == 1 and (right_turned or right_stride == 1):
+            if start != 0:
+                repeat((start, nothing))
+            for row in range(0, rows, lanes):
+                a, c = left + size * row * left_row, out + size * row
+                few((depth, right, a, left_row, c, min(lanes, rows - row), nothing))
+            return
         if right_turned and rows < FEW_ROWS and left_step == 1:
             for column in range(0, columns, lanes):
                 a = right + size * column * right_stride
@@ -105,14 +126,21 @@ def product_of(real, size):
             if right_turned:
                 turned((right + size * column * right_stride, right_stride, depth, width, panel))
                 b, b_row = panel, width_of_panel
+            whole = width == width_of_panel
             for first in range(0, rows, rows_of_tile):
                 row = max(0, min(first, rows - rows_of_tile))
                 a, c = left + size * row * left_row, out + size * (row * out_stride + column)
-                if rows < rows_of_tile:
+                rest = rows - first
+                if whole and rows >= rows_of_small and -(-rest // rows_of_small) * rows_of_small < rows_of_tile:
+                    for begin_of_small in range(first, rows, rows_of_small):
+                        r = min(begin_of_small, rows - rows_of_small)
+                        small((depth, left + size * r * left_row, left_row, left_step, b, b_row,
+                               out + size * (r * out_stride + column), out_stride, width, s))  # fmt: skip
+                elif rows < rows_of_tile:
                     for r in range(rows):
                         line((depth, a + size * r * left_row, left_row, left_step, b, b_row,
                               c + size * r * out_stride, out_stride, width, s))  # fmt: skip
-                elif width == width_of_panel:
+                elif whole:
                     wide((depth, a, left_row, left_step, b, b_row, c, out_stride, width, s))
                 elif width > lanes:
                     some((depth, a, left_row, left_step, b, b_row, c, out_stride, width, s))

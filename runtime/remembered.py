@@ -7,7 +7,7 @@ that is not one of ours (a layer in the user's own class) has no such key: its s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -17,7 +17,7 @@ from typing import Any
 
 import sympy as sp
 
-from .load import cache_folder, write_whole
+from .cache import cache_folder, read_entry, say_strange, write_entry
 
 PACKAGE = Path(__file__).parent.parent
 OURS = __name__.partition(".")[0]
@@ -66,18 +66,22 @@ def _path(key: str) -> Path:
     return cache_folder() / f"source_{key}.txt"
 
 
-def recalled(key: str) -> str | None:
-    """The source that was kept under a key, if it is there and whole."""
-    path = _path(key)
-    try:
-        line, _, content = path.read_bytes().partition(b"\n") if not path.is_symlink() else (b"", b"", b"")
-    except OSError:
+def recalled(key: str, is_known: Callable[[str], bool]) -> str | None:
+    """The source that was kept under a key, if it is there, whole, and known or what the emitter writes."""
+    content = read_entry(_path(key))
+    if content is None:
         return None
-    return content.decode() if line.decode("ascii", "replace") == hashlib.sha256(content).hexdigest() else None
+    source = content.decode(errors="replace")
+    if not is_known(source):
+        from ..codegen.grammar import is_emitted
+
+        if not is_emitted(source):
+            say_strange(_path(key), "is not what the emitter writes")
+            return None
+    return source
 
 
 def remember(key: str, source: str) -> None:
     """Keep a source; a cache that cannot be written is no obstacle."""
-    digest = hashlib.sha256(source.encode()).hexdigest()
     with suppress(OSError):
-        write_whole(_path(key), f"{digest}\n{source}", mode=0o600)
+        write_entry(_path(key), source.encode())

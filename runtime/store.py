@@ -26,7 +26,6 @@ from typing import Any, Final
 
 from ..symbolic.errors import DataError, SpecError
 from .durable import LOCK, flush_folder, write_new
-from .spec_file import read_json
 
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
@@ -61,6 +60,8 @@ class Saved:
 
     def table(self, name: str) -> dict[str, Any]:
         """What a file of JSON holds."""
+        from .spec_file import read_json
+
         try:
             given = read_json(self.content(name).decode("utf-8"))
         except RecursionError:

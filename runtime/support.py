@@ -5,7 +5,6 @@ It needs NumPy and Numba only. A module of kernels imports from here, or holds a
 """
 
 import functools
-import math
 
 import numpy as np
 from llvmlite import ir
@@ -125,24 +124,15 @@ def sign(z):
     return one if z > 0 else (-one if z < 0 else z)
 
 
-@njit(fastmath=FAST, error_model="numpy")
-def sigmoid(z):
-    """1/(1 + exp(-z)), without overflow."""
-    e = math.exp(-abs(z))
-    one = e**0  # of the type of z
-    return one / (one + e) if z >= 0 else e / (one + e)
+@intrinsic
+def maximum(context, a, b):
+    """The larger of two numbers, or NaN where one of them is."""
 
+    def codegen(context, builder, signature, arguments):
+        kind = ir.FunctionType(arguments[0].type, [arguments[0].type] * 2)
+        return builder.call(builder.module.declare_intrinsic("llvm.maximum", [arguments[0].type], kind), arguments)
 
-@njit(fastmath=FAST, error_model="numpy")
-def softplus(z):
-    """log(1 + exp(z)), without overflow."""
-    e = math.exp(-abs(z))
-    return (z if z > 0 else e - e) + math.log1p(e)  # e - e is 0, and NaN where z is
-
-
-@njit(fastmath=FAST, error_model="numpy")
-def power(base, exponent):
-    return base**exponent
+    return (a(a, b), codegen) if isinstance(a, types.Float) and a == b else None
 
 
 @njit(error_model="numpy")

@@ -1,6 +1,7 @@
-"""How many threads train fastest: found by timing the first steps, which are steps of the training like any other.
+"""How many threads train fastest: found by timing some steps, which are steps of the training like any other.
 
-The results are the same, bit by bit, for any number of threads, so the choice may be made anew in every run.
+The results are the same, bit by bit, for any number of threads, so the choice may be made anew in every run, and again
+on the way: what else the machine does changes, and may have disturbed the trials.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import Final
 from .control import MOST_THREADS
 
 ROUNDS: Final = 5  # a trial of every number, in turns: a disturbance seldom meets all trials of one
-TRIAL_SECONDS: Final = 1e-3  # long enough for the clock and for what a call costs besides its steps
+TRIAL_SECONDS: Final = 2e-3  # long enough for the clock
+SETTLING: Final = 0.25  # of a trial, before it: the threads are woken, and the system moves them to cores of their own
 GAIN: Final = 0.9  # more threads must save a tenth: less is gone as soon as the machine does something else
 LOSS_SECONDS: Final = 0.02  # what the trials of one number may cost before it is given up
 BUSY: Final = 3.0  # the choice is made again where a step takes so many times what one thread needed
+FIRST_LOOK, LAST_LOOK = 10, 640  # and after so many times what its trials took, twice as many each time it is the same
 
 
 def threads_at_most(wanted: int | None) -> int:
@@ -38,7 +41,7 @@ class ThreadChoice:
     """Which number of threads to take next, and after the trials, which is best.
 
     most    threads that may be used
-    times   seconds a sample of every trial, by number of threads
+    times   seconds a sample of every trial, by number of threads; the first one fills the caches, and does not count
 
     >>> choice = ThreadChoice(2)
     >>> while choice.best is None:
@@ -52,7 +55,13 @@ class ThreadChoice:
     times: dict[int, list[float]] = field(init=False)
     best: int | None = field(default=None, init=False)
     _pace: dict[int, float] = field(default_factory=dict, init=False)  # seconds a step, of the fastest trial
+    _settling: dict[int, list[float]] = field(default_factory=dict, init=False)
+    _settled: int = field(default=0, init=False)  # the number of threads of the steps before
     _lost: dict[int, float] = field(default_factory=dict, init=False)  # seconds more than with one thread
+    _spent: float = field(default=0.0, init=False)  # seconds, by the trials
+    _since: float = field(default=0.0, init=False)  # seconds, after them
+    _patience: int = field(default=FIRST_LOOK, init=False)
+    _before: int | None = field(default=None, init=False)  # what was best
 
     def __post_init__(self) -> None:
         self._begin()
@@ -60,7 +69,9 @@ class ThreadChoice:
     def _begin(self) -> None:
         self.times = {threads: [] for threads in numbers_to_try(self.most)}
         self.best = 1 if self.most == 1 else None
+        self._settling = {threads: [] for threads in self.times}
         self._pace, self._lost = {}, dict.fromkeys(self.times, 0.0)
+        self._spent = self._since = 0.0
 
     def next(self) -> tuple[int, int | None]:
         """The number of threads to take, and for how many steps (None: any number of them)."""
@@ -68,29 +79,36 @@ class ThreadChoice:
             return self.best, None
         threads = min(self.times, key=lambda k: (len(self.times[k]), k))
         if not self.times[threads]:
-            return threads, 1  # wakes the threads, fills the caches; its time does not count
-        return threads, max(1, min(64, round(TRIAL_SECONDS / self._pace[threads])))
+            return threads, 1
+        seconds = TRIAL_SECONDS if threads == self._settled else SETTLING * TRIAL_SECONDS
+        return threads, max(1, min(1024, round(seconds / self._pace[threads])))
 
     def took(self, threads: int, samples: int, seconds: float, steps: int) -> None:
         """How long some steps took with so many threads."""
         if self.best is not None:
             self._look_again(samples, seconds)
             return
-        self.times[threads].append(seconds / samples)
-        warm = self.times[threads][1:]
+        self._spent += seconds
+        settling = self.times[threads] and threads != self._settled
+        (self._settling if settling else self.times)[threads].append(seconds / samples)
+        self._settled = threads
+        warm = self._warm(threads)
         self._pace[threads] = min(warm, default=seconds / samples) * samples / steps
-        self._lost[threads] += seconds - samples * min(self.times[1][1:] or self.times[1])
-        if self._hopeless(threads):
+        self._lost[threads] += seconds - samples * min(self._warm(1) or self.times[1])
+        if self._hopeless(threads, warm):
             del self.times[threads]
         if all(len(trials) > ROUNDS for trials in self.times.values()):
             self.best = self._chosen()
+            self._patience = min(2 * self._patience, LAST_LOOK) if self.best == self._before else FIRST_LOOK
 
-    def _hopeless(self, threads: int) -> bool:
-        """Whether trials of this number cost much and even the better of two was slower than one thread."""
-        trials = self.times[threads]
-        if threads == 1 or len(trials) < 3 or self._lost[threads] < LOSS_SECONDS:
-            return False
-        return min(trials[1:]) > min(self.times[1])
+    def _warm(self, threads: int) -> list[float]:
+        """All times of a number but the first."""
+        return self.times[threads][1:] + self._settling[threads]
+
+    def _hopeless(self, threads: int, warm: list[float]) -> bool:
+        """Whether this number cost much and even the better of two times was slower than one thread."""
+        costly = threads > 1 and len(warm) > 1 and self._lost[threads] > LOSS_SECONDS
+        return costly and min(warm) > min(self.times[1])
 
     def _chosen(self) -> int:
         chosen = 1
@@ -100,6 +118,9 @@ class ThreadChoice:
         return chosen
 
     def _look_again(self, samples: int, seconds: float) -> None:
-        """Begin the trials again where another process has taken the cores since: waiting threads then cost most."""
-        if self.best != 1 and seconds > max(LOSS_SECONDS, BUSY * samples * min(self.times[1][1:])):
+        """Begin the trials again after a while, or where another process has taken the cores."""
+        self._since += seconds
+        disturbed = self.best != 1 and seconds > max(LOSS_SECONDS, BUSY * samples * min(self.times[1][1:]))
+        if self.most > 1 and (disturbed or self._since > self._patience * self._spent):
+            self._before = self.best
             self._begin()

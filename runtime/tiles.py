@@ -23,6 +23,7 @@ def vector_bytes():
 
 
 TILE_ROWS = {64: 14, 32: 6, 16: 6}[vector_bytes()]  # with two vectors of columns: as many as the registers hold
+SMALL_TILE_ROWS = 4  # for what is left: accumulators enough to hide the latency of a multiplication
 
 
 class _Code:
@@ -238,6 +239,11 @@ def clear_panel(code, place):
     """place[c] = 0 for two vectors of columns."""
     for c in range(2):
         code.store(code.zero, code.at(place, c * code.lanes))
+
+
+def repeat_number(code, number, place):
+    """place[c] = number[0] for one vector of columns."""
+    code.store(code.spread(code.number(number)), place)
 
 
 def turn(code, right, right_row, depth, width, panel):

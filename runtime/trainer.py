@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,13 +34,16 @@ from .keeping import Checkpoint, Keeper, as_checkpoint
 from .kernels import Kernels, as_data_errors
 from .lbfgs import LBFGS, minimise
 from .metrics import Metric
+from .orders import Orders
 from .position import Plan, Position
 from .progress import Progress
 from .samples import Samples, divided, inputs, samples, share_or_arrays
 from .session import Session
-from .spec import Spec
 from .store import KEPT, new_run
 from .threads import ThreadChoice, threads_at_most
+
+if TYPE_CHECKING:
+    from .spec import Spec
 
 Array = NDArray[Any]
 SECONDS_WITHOUT_A_LOOK = 0.2  # Ctrl-C is noticed between two calls of the compiled loop
@@ -228,9 +231,9 @@ class Trainer:
         session.guard = Guard(self._training, session.given, self._formula)
         session.keeper.begin()
         pace = _Pace()
-        with session.listening():
+        with session.listening(), Orders() as orders:
             while at.epoch < at.planned:
-                plan = self._plan(at.epoch, len(data))
+                plan = self._plan(at.epoch, len(data), orders)
                 began = time.perf_counter() - at.seconds
                 trouble = self._epoch(plan, pace, session, began)
                 if trouble is None:
@@ -240,12 +243,11 @@ class Trainer:
                 elif not session.recovered(trouble):
                     break
 
-    def _plan(self, epoch: int, samples: int) -> Plan:
+    def _plan(self, epoch: int, samples: int, orders: Orders) -> Plan:
         """An epoch: the order of its samples, its rates, and the key of its random numbers."""
-        rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(samples)
-        rates = self._rates(epoch, self._position.planned, -(-samples // self.batch_size))
-        return Plan(epoch, order, rates, int(rng.integers(2**40)))
+        planned = self._position.planned
+        order, key = orders.of(self.seed, epoch, samples, last=epoch + 1 >= planned)
+        return Plan(epoch, order, self._rates(epoch, planned, -(-samples // self.batch_size)), key)
 
     def _epoch(self, plan: Plan, pace: _Pace, session: Session, began: float) -> Trouble | None:
         """The steps of an epoch that are still to do, with a look at the world between calls of the compiled loop."""

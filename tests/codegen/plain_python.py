@@ -91,6 +91,7 @@ NAMES: Mapping[str, Any] = {
     "affine": affine,
     "flat": flat,
     "gemm": gemm,
+    "maximum": np.maximum,
     "njit": as_it_is,
     "power": power,
     "sigmoid": sigmoid,
@@ -146,13 +147,15 @@ def model_machine(
     return PythonMachine(model_source(model, Request(variant, None, "float64", routines), ""), folder)
 
 
-def program_source(program: Program, routines: tuple[str, ...] = ("predict", "evaluate", "gradients")) -> str:
+def program_source(
+    program: Program, routines: tuple[str, ...] = ("predict", "evaluate", "gradients"), support: str = ""
+) -> str:
     derived = derived_program(program)
     request = Request(Variant(), None, "float64", routines)
     outputs = tuple(name for name in program.outputs if name != "L")
     if not outputs:
         request = Request(Variant(), None, "float64", ("gradients",))
-    return programs_source(derived, derived, request, "", ["a program"], {"weighted": False}, outputs)
+    return programs_source(derived, derived, request, support, ["a program"], {"weighted": False}, outputs)
 
 
 def program_machine(program: Program, folder: Path) -> PythonMachine:

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +37,7 @@ def test_any_number_of_threads_trains_to_the_same_bits(name: str, alone: dict[st
     for threads in THREADS:
         assert bits.bits(trained(name, threads)) == bits.bits(alone[name]), threads
     trainer, y = made(name, 8)
-    turns: Iterator[int] = iter(np.random.default_rng(0).integers(1, 9, 1000).tolist())
-    trainer._choice.next = lambda: (next(turns), 1)  # type: ignore[method-assign]
+    use(trainer, *np.random.default_rng(0).integers(1, 9, 1000).tolist())
     trainer.fit(X, y, epochs=EPOCHS, validation=0.1, verbose=0)
     assert bits.bits(trainer) == bits.bits(alone[name])
 
@@ -72,8 +70,7 @@ def test_resumed_at_an_epochs_end_and_within_one(
     for number in store.numbers(tmp_path):
         resumed = Trainer.restore(tmp_path / f"checkpoint-{number:06d}")
         positions.add(resumed._position.step)
-        use(resumed, 2)
-        resumed._choice.best = 1 + number % 2
+        use(resumed, 1 + number % 2)
         if resumed.unfinished:
             resumed.fit(X, y, resumed.unfinished, 0.1, verbose=0)
         assert bits.bits(resumed) == bits.bits(alone[name]), number

@@ -10,6 +10,7 @@ import pytest
 import chainrule as cr
 from chainrule.runtime import divergence
 from chainrule.runtime.divergence import Divergence, as_divergence, largest, not_finite
+from chainrule.runtime.orders import Orders
 from chainrule.runtime.trainer import Trainer
 from chainrule.symbolic.optimisers import optimiser
 
@@ -36,7 +37,7 @@ def step_by_step(make: Any, x: np.ndarray, y: np.ndarray) -> tuple[int, int, dic
     assert training is not None
     trainer._position.planned = EPOCHS
     for epoch in range(trainer._position.planned):
-        plan = trainer._plan(epoch, len(x))
+        plan = trainer._plan(epoch, len(x), Orders())
         for step in range(plan.steps):
             before = trainer.parameters
             (loss,) = training.epoch(given, plan.order, plan.rates, plan.key, step, step + 1)
