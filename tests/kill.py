@@ -2,9 +2,10 @@
 
     python tests/kill.py --kills 200          some minutes; prints a line for each run and a summary, exits 1 at a loss
 
-A run is started, and killed after a random time; then it is resumed and killed again, until it comes to its end. Its
-weights, the best weights, the optimiser's state and the history must be those of a run that nobody killed. The model is
-tiny and saved as often as can be, so that many kills fall into the writing of a checkpoint.
+A run is started, and killed at a random moment: of its whole time, of the time since its first checkpoint, or while a
+checkpoint is written. Then it is resumed and killed again, until it comes to its end. Its weights, the best weights,
+the optimiser's state and the history must be those of a run that nobody killed. The model is tiny and saved as often as
+can be.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from typing import Any
 import numpy as np
 
 from chainrule.runtime import store
+
+WRITING = 0.02  # seconds, about, that a checkpoint takes
 
 SPEC = """
 [model]
@@ -52,7 +55,7 @@ epochs = EPOCHS
 validation = 0.1
 early_stopping = { patience = 1000 }
 metrics = ["accuracy"]
-checkpoint = { epochs = 1, seconds = 0 }
+checkpoint = { epochs = 2, seconds = 0 }
 
 [data]
 file = "data.npz"
@@ -118,9 +121,12 @@ def busy(processes: int) -> Iterator[None]:
             process.wait()
 
 
-def killed(folder: Path, run: Path, seconds: float, tally: Tally) -> bool:
-    """Start it, kill it after some seconds; whether it had come to its end."""
+def killed(folder: Path, run: Path, moment: Moment, seconds: float, tally: Tally) -> bool:
+    """Start it, kill it some seconds after a moment; whether it had come to its end."""
+    before = set(store.numbers(run))
     with subprocess.Popen(command(folder, run), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not moment(run, before) and process.poll() is None:
+            time.sleep(0.0005)
         try:
             _, err = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -133,34 +139,73 @@ def killed(folder: Path, run: Path, seconds: float, tally: Tally) -> bool:
     return True
 
 
+Moment = Callable[[Path, set[int]], bool]  # of a run that had these checkpoints: whether it is there
+
+
+def started(run: Path, before: set[int]) -> bool:
+    return True
+
+
+def trains(run: Path, before: set[int]) -> bool:
+    """It has written a checkpoint."""
+    return bool({*store.numbers(run)} - before)
+
+
+def writes(run: Path, before: set[int]) -> bool:
+    """It has written a checkpoint, and is at another one."""
+    return trains(run, before) and being_written(run)
+
+
+def being_written(run: Path) -> bool:
+    return any(store.LEFT_OVER.match(path.name) for path in run.iterdir())
+
+
 def note(run: Path, tally: Tally) -> None:
     """What the kill has left."""
     tally.kills += 1
     if not store.numbers(run):
         tally.before += 1
         return
-    tally.writing += any(store.LEFT_OVER.match(path.name) for path in run.iterdir())
+    tally.writing += being_written(run)
     tally.within += store.latest(run).table("progress.json")["position"]["step"] > 0
 
 
-def measured(folder: Path) -> tuple[dict[str, Any], float]:
-    """The result of a run that nobody kills, and how long it takes once all is compiled."""
+@dataclass(frozen=True)
+class Times:
+    """Seconds that a run takes, once all is compiled, and that it takes after its first checkpoint."""
+
+    whole: float
+    training: float
+
+
+def measured(folder: Path) -> tuple[dict[str, Any], Times]:
+    """The result of a run that nobody kills, and how long it takes."""
     for name in ("warm", "whole"):
-        started = time.monotonic()
-        subprocess.run([*command(folder, folder / name)], check=True, capture_output=True)
-        seconds = time.monotonic() - started
-    print(f"a run takes {seconds:.1f} s", flush=True)
-    return result(folder / "whole"), seconds
+        run, began = folder / name, time.monotonic()
+        with subprocess.Popen(command(folder, run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            while not trains(run, set()) and process.poll() is None:
+                time.sleep(0.0005)
+            first = time.monotonic()
+            _, err = process.communicate()
+        if process.returncode:
+            raise SystemExit(err.decode())
+        times = Times(time.monotonic() - began, time.monotonic() - first)
+    print(f"a run takes {times.whole:.1f} s, {times.training:.1f} s of them after its first checkpoint", flush=True)
+    return result(folder / "whole"), times
 
 
-def run_and_kill(folder: Path, wanted: dict[str, Any], seconds: float, kills: int, seed: int) -> Tally:
+def run_and_kill(folder: Path, wanted: dict[str, Any], times: Times, kills: int, seed: int) -> Tally:
     """So many kills of runs that take so long; each run must end as the one that nobody killed."""
     rng, tally = np.random.default_rng(seed), Tally()
+    moments = ((started, times.whole), (trains, times.training), (trains, times.training), (writes, WRITING))
     while tally.kills < kills:
         run, before, ended = folder / f"run{tally.runs}", tally.kills, False
-        while not ended:  # the last run is left in peace when there were kills enough
-            patience = rng.uniform(0, 1.05 * seconds) if tally.kills < kills else 3600.0
-            ended = killed(folder, run, patience, tally)
+        while not ended:
+            moment, most = moments[rng.integers(len(moments))]
+            seconds = rng.uniform(0, 1.05 * most)
+            if tally.kills == kills:  # enough: the last run is left in peace
+                moment, seconds = started, 3600.0
+            ended = killed(folder, run, moment, seconds, tally)
         tally.runs += 1
         other = differing(result(run), wanted)
         if other:
@@ -181,7 +226,7 @@ def main(kills: int, samples: int, epochs: int, seed: int, beside: int) -> Tally
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--samples", type=int, default=60_000)
+    parser.add_argument("--samples", type=int, default=120_000)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--beside", type=int, default=0, help="processes that take time from the runs")
