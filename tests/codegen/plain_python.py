@@ -19,6 +19,7 @@ from chainrule.codegen.generate import ELEMENTARY, HEAD, NUMBA, model_source, pr
 from chainrule.codegen.request import Request
 from chainrule.runtime import machine, support
 from chainrule.symbolic.derivation import derived_program
+from chainrule.symbolic.derive import Derived
 from chainrule.symbolic.language import Program
 from chainrule.symbolic.model import Model, Variant
 
@@ -146,8 +147,10 @@ def model_machine(
     return PythonMachine(model_source(model, Request(variant, None, "float64", routines), ""), folder)
 
 
-def program_source(program: Program, routines: tuple[str, ...] = ("predict", "evaluate", "gradients")) -> str:
-    derived = derived_program(program)
+def program_source(
+    program: Program, routines: tuple[str, ...] = ("predict", "evaluate", "gradients"), derived: Derived | None = None
+) -> str:
+    derived = derived_program(program) if derived is None else derived
     request = Request(Variant(), None, "float64", routines)
     outputs = tuple(name for name in program.outputs if name != "L")
     if not outputs:
@@ -155,8 +158,8 @@ def program_source(program: Program, routines: tuple[str, ...] = ("predict", "ev
     return programs_source(derived, derived, request, "", ["a program"], {"weighted": False}, outputs)
 
 
-def program_machine(program: Program, folder: Path) -> PythonMachine:
-    return PythonMachine(program_source(program), folder)
+def program_machine(program: Program, folder: Path, derived: Derived | None = None) -> PythonMachine:
+    return PythonMachine(program_source(program, derived=derived), folder)
 
 
 Arrays = dict[str, np.ndarray]
