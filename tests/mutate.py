@@ -32,7 +32,7 @@ TESTS: Final = {  # the tests of a file, the fast ones first
     "symbolic/contract.py": ("test_contract.py", "test_derive.py"),
     "symbolic/optimisers.py": ("test_optimisers.py",),
     "symbolic/reader.py": ("test_formula.py",),
-    "symbolic/syntax.py": ("test_formula.py",),
+    "symbolic/syntax.py": ("test_syntax.py", "test_formula.py"),
 }
 SLOW: Final = "not linear"  # tests that measure growth
 EQUIVALENT: Final[dict[str, str]] = {}  # a mutant that means the same -> why

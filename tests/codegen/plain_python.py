@@ -87,6 +87,8 @@ def as_it_is(*arguments: Any, **options: Any) -> Any:
     return arguments[0] if arguments else as_it_is
 
 
+uniform = getattr(support.uniform, "py_func", support.uniform)  # the function itself where the JIT is off
+
 NAMES: Mapping[str, Any] = {
     **{name: getattr(math, name) for name in ELEMENTARY if hasattr(math, name)},
     "affine": affine,
@@ -98,7 +100,7 @@ NAMES: Mapping[str, Any] = {
     "sign": sign,
     "slots": lambda table, count: table,
     "softplus": softplus,
-    "uniform": support.uniform.py_func,
+    "uniform": uniform,
     "view": view,
 }
 

@@ -13,13 +13,12 @@ import chainrule as cr
 from chainrule.codegen.generate import model_source
 from chainrule.codegen.request import Request, Update
 from chainrule.runtime import machine as machines
-from chainrule.runtime import support
 from chainrule.symbolic.interpret import interpret
 from chainrule.symbolic.language import SAMPLES, Kind, Program, Role, Tensor
 from chainrule.symbolic.model import Variant
 
 from ..symbolic.programs import PROGRAMS, SAMPLE_COUNT, derived_example, random_values
-from .plain_python import in_both_orders, model_machine, program_machine, program_source
+from .plain_python import in_both_orders, model_machine, program_machine, program_source, uniform
 
 Tables = dict[str, dict[tuple[int, ...], Any]]
 Arrays = dict[str, np.ndarray]
@@ -54,7 +53,7 @@ def values_of(program: Program, seed: int = 0) -> tuple[Tables, Arrays, Arrays]:
     for key, noise in enumerate(program.role(Role.NOISE)):
         shape = [program.size(e, samples) for e in noise.shape]
         positions = itertools.product(*map(range, shape))
-        tables[noise.name] = {p: support.uniform.py_func(key, k) for k, p in enumerate(positions)}
+        tables[noise.name] = {p: uniform(key, k) for k, p in enumerate(positions)}
     with np.errstate(over="ignore"):
         arrays = {t.name: array_of(t, tables[t.name], program, samples) for t in program.tensors}
     parameters = {p.name: arrays[p.name] for p in program.parameters}
