@@ -78,7 +78,7 @@ def exchanged(node: ast.AST) -> Iterator[ast.AST]:
         case ast.Constant(value=bool()):
             yield ast.Constant(not node.value)
         case ast.Constant(value=int() | float()):
-            yield ast.Constant(node.value + 1)
+            yield ast.Constant(node.value + 1 if node.value + 1 != node.value else node.value / 2)
         case ast.Constant(value=str()):
             yield from (ast.Constant(text) for text in formulas(node.value))
         case ast.If() | ast.IfExp() | ast.While():
