@@ -38,6 +38,7 @@ MOST_TERMS: Final = 500  # of a product of sums that is multiplied out
 
 # Models
 MOST_LAYERS: Final = 500
+MOST_PENALTIES: Final = 32
 MOST_EQUATIONS: Final = 2_000
 MOST_INDICES: Final = 8  # of a tensor
 LARGEST_EXTENT: Final = 10**8  # of an index: units, features, tokens

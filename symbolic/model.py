@@ -14,6 +14,7 @@ from .check import check
 from .errors import SpecError, nearest
 from .language import SAMPLE_INDEX, SAMPLES, Equation, Index, Kind, Program, Role, Tensor, extent, index
 from .layers import Activate, Dropout, Layer, Piece, Site, checked_size
+from .limits import MOST_PENALTIES
 from .losses import Loss
 from .losses import loss as as_loss
 from .memory import check_size
@@ -96,6 +97,7 @@ class Model:
         if not made:
             raise SpecError("model: there is no layer; give at least one")
         penalties = tuple(Penalty(p) if isinstance(p, str) else p for p in penalties)
+        check_number_of_penalties(len(penalties), "model")
         for penalty in penalties:
             if not isinstance(penalty, Penalty):
                 raise SpecError(f"model: {penalty!r} is not a penalty; use L1, L2, ElasticNet, Penalty or a name")
@@ -179,6 +181,12 @@ def layer_pieces(model: Model, variant: Variant) -> list[Piece]:
     if not pieces:
         raise SpecError("model: no layer is left but dropout; add one that computes something")
     return pieces
+
+
+def check_number_of_penalties(number: int, place: str) -> None:
+    """Each is an equation for every parameter that it is on."""
+    if number > MOST_PENALTIES:
+        raise SpecError(f"{place}: there are {number} penalties; at most {MOST_PENALTIES}; add their formulas up")
 
 
 def _outgoing_name(layer: Layer, label: str, number: int) -> str:

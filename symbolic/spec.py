@@ -25,7 +25,7 @@ from .errors import SpecError, nearest
 from .initialisers import INITIALISERS, Distribution, Initialiser, initialiser
 from .layers import Activate, Dense, Dropout, Equations, Layer
 from .losses import LOSSES, Loss, loss
-from .model import Model
+from .model import Model, check_number_of_penalties
 from .penalties import PENALTIES, Penalty
 from .section import REQUIRED, Section, as_number, as_whole, at, shown
 from .vetting import vetted
@@ -74,6 +74,7 @@ def _loss(head: Section) -> Loss:
 def _penalties(head: Section) -> tuple[Penalty, ...]:
     rule = 'give a list, such as ["l2"] or [{name = "l2", strength = 1e-4}]'
     given = head.read("penalties", [], lambda v: v if isinstance(v, list) else None, rule)
+    check_number_of_penalties(len(given), head.place)
     with at(head.place):
         return tuple(penalty_from(value, f"penalty {number}") for number, value in enumerate(given, start=1))
 

@@ -1,7 +1,7 @@
 """What holds for every test."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
@@ -9,9 +9,34 @@ from hypothesis import settings
 # Threads that wait sleep: the tests run beside other work, where threads that spin take milliseconds to meet.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# With NUMBA_DISABLE_JIT=1 Numba's functions are Python's, and what needs machine code is skipped; other processes that
+# tests start have machine code all the same.
+JIT_OFF = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+if JIT_OFF:
+    import numba
+
+    assert numba.config.DISABLE_JIT
+    del os.environ["NUMBA_DISABLE_JIT"]
+
 # The same examples in every run; no deadline, because a first call may compile.
 settings.register_profile("chainrule", derandomize=True, deadline=None)
 settings.load_profile("chainrule")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_machine_code() -> Iterator[None]:
+    """Where the JIT is off, a test ends at the first function that it wants compiled."""
+    if not JIT_OFF:
+        yield
+        return
+    from chainrule.runtime import native
+
+    def skipped(self: native.Code, name: str) -> int:
+        pytest.skip(f"{name} is needed as machine code, and NUMBA_DISABLE_JIT is set")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native.Code, "address", skipped)
+        yield
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_a_spec_says_what_it_shows(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["layer_norm", "embedding", "activation", "loss"])
 def test_the_examples_of_ones_own_are_proven(name: str) -> None:
-    cr.load(EXAMPLES / "own" / f"{name}.toml").derivation().prove()
+    cr.load(EXAMPLES / "own" / f"{name}.toml").derivation().prove(samples=1)
 
 
 def test_the_note_is_printed_and_proven(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,7 +48,7 @@ def whole(folder: Path) -> tuple[dict[str, Any], Any]:
 
 def test_killed_at_random_moments(folder: Path, whole: tuple[dict[str, Any], Any]) -> None:
     """A few kills; 200 are made by `python tests/kill.py`."""
-    tally = KILL.run_and_kill(folder, *whole, kills=5, seed=1)
+    tally = KILL.run_and_kill(folder, *whole, kills=3, seed=1)
     assert tally.lost == [], str(tally)
 
 

@@ -10,7 +10,9 @@ import ctypes
 import importlib.util
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from chainrule.codegen.generate import ELEMENTARY, HEAD, NUMBA, model_source, pr
 from chainrule.codegen.request import Request
 from chainrule.runtime import machine, support
 from chainrule.symbolic.derivation import derived_program
+from chainrule.symbolic.derive import Derived
 from chainrule.symbolic.language import Program
 from chainrule.symbolic.model import Model, Variant
 
@@ -86,6 +89,8 @@ def as_it_is(*arguments: Any, **options: Any) -> Any:
     return arguments[0] if arguments else as_it_is
 
 
+uniform = getattr(support.uniform, "py_func", support.uniform)  # the function itself where the JIT is off
+
 NAMES: Mapping[str, Any] = {
     **{name: getattr(math, name) for name in ELEMENTARY if hasattr(math, name)},
     "affine": affine,
@@ -98,7 +103,7 @@ NAMES: Mapping[str, Any] = {
     "sign": sign,
     "slots": lambda table, count: table,
     "softplus": softplus,
-    "uniform": support.uniform.py_func,
+    "uniform": uniform,
     "view": view,
 }
 
@@ -116,7 +121,7 @@ class PythonMachine(machine.Machine):
         module = importlib.util.module_from_spec(spec)
         vars(module).update(NAMES)
         spec.loader.exec_module(module)
-        super().__init__(module.KERNELS, None, None)
+        super().__init__(module.KERNELS, None, SimpleNamespace(one_thread=nullcontext()))
         self.functions = vars(module)
         self.source, self.backwards = source, False
 
@@ -148,9 +153,12 @@ def model_machine(
 
 
 def program_source(
-    program: Program, routines: tuple[str, ...] = ("predict", "evaluate", "gradients"), support: str = ""
+    program: Program,
+    routines: tuple[str, ...] = ("predict", "evaluate", "gradients"),
+    support: str = "",
+    derived: Derived | None = None,
 ) -> str:
-    derived = derived_program(program)
+    derived = derived_program(program) if derived is None else derived
     request = Request(Variant(), None, "float64", routines)
     outputs = tuple(name for name in program.outputs if name != "L")
     if not outputs:
@@ -158,8 +166,8 @@ def program_source(
     return programs_source(derived, derived, request, support, ["a program"], {"weighted": False}, outputs)
 
 
-def program_machine(program: Program, folder: Path) -> PythonMachine:
-    return PythonMachine(program_source(program), folder)
+def program_machine(program: Program, folder: Path, derived: Derived | None = None) -> PythonMachine:
+    return PythonMachine(program_source(program, derived=derived), folder)
 
 
 Arrays = dict[str, np.ndarray]

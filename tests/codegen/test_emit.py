@@ -77,7 +77,7 @@ def test_bytes_are_the_same_in_every_process() -> None:
             stdout=subprocess.PIPE,
             text=True,
         )
-        for seed in ("0", "1", "4242")
+        for seed in ("0", "4242")
     ]
     found = {process.communicate(timeout=120)[0] for process in running}
     assert len(found) == 1

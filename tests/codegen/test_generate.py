@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,12 @@ import chainrule as cr
 from chainrule.codegen.generate import model_source
 from chainrule.codegen.request import Request, Update
 from chainrule.runtime import machine as machines
-from chainrule.runtime import support
-from chainrule.symbolic.derivation import derived_program
-from chainrule.symbolic.derive import Derived
 from chainrule.symbolic.interpret import interpret
 from chainrule.symbolic.language import SAMPLES, Kind, Program, Role, Tensor
 from chainrule.symbolic.model import Variant
 
-from ..symbolic.programs import PROGRAMS, SAMPLE_COUNT, random_values
-from .plain_python import in_both_orders, model_machine, program_machine, program_source
+from ..symbolic.programs import PROGRAMS, SAMPLE_COUNT, derived_example, random_values
+from .plain_python import in_both_orders, model_machine, program_machine, program_source, uniform
 
 Tables = dict[str, dict[tuple[int, ...], Any]]
 Arrays = dict[str, np.ndarray]
@@ -57,7 +53,7 @@ def values_of(program: Program, seed: int = 0) -> tuple[Tables, Arrays, Arrays]:
     for key, noise in enumerate(program.role(Role.NOISE)):
         shape = [program.size(e, samples) for e in noise.shape]
         positions = itertools.product(*map(range, shape))
-        tables[noise.name] = {p: support.uniform.py_func(key, k) for k, p in enumerate(positions)}
+        tables[noise.name] = {p: uniform(key, k) for k, p in enumerate(positions)}
     with np.errstate(over="ignore"):
         arrays = {t.name: array_of(t, tables[t.name], program, samples) for t in program.tensors}
     parameters = {p.name: arrays[p.name] for p in program.parameters}
@@ -65,13 +61,8 @@ def values_of(program: Program, seed: int = 0) -> tuple[Tables, Arrays, Arrays]:
     return tables, parameters, given
 
 
-@lru_cache
-def derived(name: str) -> Derived:
-    return derived_program(PROGRAMS[name]())
-
-
 def assert_as_interpreted(name: str, loss: float, gradients: Arrays, tables: Tables) -> None:
-    program, made = PROGRAMS[name](), derived(name)
+    program, made = PROGRAMS[name](), derived_example(name)
     samples = samples_of(program)
     wanted = interpret(made.program, tables, samples)
     assert loss == pytest.approx(wanted["L"][()], rel=1e-10, abs=1e-14)
@@ -88,7 +79,7 @@ def assert_as_interpreted(name: str, loss: float, gradients: Arrays, tables: Tab
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_source_says_what_the_interpreter_computes(name: str, tmp_path: Path) -> None:
     program = PROGRAMS[name]()
-    machine = program_machine(program, tmp_path)
+    machine = program_machine(program, tmp_path, derived_example(name))
     tables, parameters, given = values_of(program)
     loss, gradients = in_both_orders(machine, lambda m: machines.run_gradients(m, parameters, given, given))
     assert_as_interpreted(name, loss, gradients, tables)
@@ -106,9 +97,9 @@ def test_kernels_compute_what_the_interpreter_computes(name: str) -> None:
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 @pytest.mark.parametrize("name", [n for n, build in PROGRAMS.items() if len(build().outputs) > 1])
 def test_outputs_are_those_of_the_interpreter(name: str, tmp_path: Path) -> None:
-    program, made = PROGRAMS[name](), derived(name)
+    program, made = PROGRAMS[name](), derived_example(name)
     tables, parameters, given = values_of(program)
-    got = machines.run_predict(program_machine(program, tmp_path), parameters, given)
+    got = machines.run_predict(program_machine(program, tmp_path, made), parameters, given)
     names = [o for o in program.outputs if o != "L"]
     got = got if isinstance(got, dict) else {names[0]: got}
     wanted = interpret(made.program, tables, SAMPLE_COUNT)

@@ -18,9 +18,10 @@ from chainrule.codegen.plan import (
     product_of,
 )
 from chainrule.symbolic.derivation import derived_program
+from chainrule.symbolic.derive import Derived
 from chainrule.symbolic.language import SAMPLES, Program
 
-from ..symbolic.programs import PROGRAMS, written
+from ..symbolic.programs import PROGRAMS, derived_example, written
 
 
 def products(text: str, extents: dict[str, int], tensors: dict[str, str]) -> list[Product | None]:
@@ -103,8 +104,8 @@ def test_part_of_a_tensor_is_no_product() -> None:
 # Phases
 
 
-def made(program: Program) -> Plan:
-    derived = derived_program(program)
+def made(program: Program, derived: Derived | None = None) -> Plan:
+    derived = derived_program(program) if derived is None else derived
     gradients = {derived.adjoint[p.name]: p.name for p in derived.forward.parameters}
     chosen, original = legalised(derived.program)
     renamed = {old: new for new, old in original.items()}
@@ -114,7 +115,7 @@ def made(program: Program) -> Plan:
 
 @cache
 def planned_example(name: str) -> Plan:
-    return made(PROGRAMS[name]())
+    return made(PROGRAMS[name](), derived_example(name))
 
 
 def places(planned: Plan) -> Iterator[tuple[int, str, object]]:

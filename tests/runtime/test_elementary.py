@@ -11,10 +11,11 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.special
-from numba import njit
+from numba import config, njit
 
 from chainrule.runtime import elementary_float32, elementary_float64
 
+pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="they work on bits, with instructions of the machine")
 MODULES = {"float32": elementary_float32, "float64": elementary_float64}
 FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}  # as emitted kernels have it
 BOUND = 4.0  # ulp

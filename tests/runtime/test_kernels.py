@@ -48,13 +48,12 @@ def shifted(parameters: Mapping[str, np.ndarray], seed: int, size: float = 0.3) 
 
 def pairs() -> list[tuple[str, str]]:
     """Every activation with every loss that takes a logarithm, because the two are rewritten together (and those of
-    which the logarithm has no value are refused); with three of the others, in turn."""
+    which the logarithm has no value are refused); with one of the others, in turn."""
     others = [loss for loss in LOSSES if loss not in POSITIVE]
     found = []
     for number, activation in enumerate(ACTIVATIONS):
-        turn = [others[(number + 3 * k) % len(others)] for k in range(3)]
         refused = activation in ("identity", "log_softmax")
-        found += [(activation, loss) for loss in (*turn, *(() if refused else POSITIVE))]
+        found += [(activation, loss) for loss in (others[number % len(others)], *(() if refused else POSITIVE))]
     return found
 
 
@@ -80,7 +79,7 @@ def test_activation_with_losses(activation: str, tmp_path: Path) -> None:
         got = in_both_orders(machine, lambda m: machines.run_gradients(m, parameters, x, y, weight))  # noqa: B023
         assert_same(got, reference.loss_and_gradients([activation], loss, parameters, x, y, weight))
         checked += 1
-    assert checked >= 3
+    assert checked >= 1
 
 
 # The same in machine code: one activation a layer, one model a group

@@ -13,8 +13,11 @@ from chainrule.runtime.support import affine, flat, gemm, maximum, sign, uniform
 DTYPES = ("float32", "float64")
 
 
-for real in DTYPES:
-    team().provide_products(real)
+@pytest.fixture(scope="module", autouse=True)
+def _products() -> None:
+    """What the functions below call, in machine code."""
+    for real in DTYPES:
+        team().provide_products(real)
 
 
 @njit

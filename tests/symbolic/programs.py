@@ -10,10 +10,13 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import sympy as sp
 
+from chainrule.symbolic.derivation import derived_program
+from chainrule.symbolic.derive import Derived
 from chainrule.symbolic.formula import Names, parse_expression, split_equations
 from chainrule.symbolic.language import (
     SAMPLE_INDEX,
@@ -38,6 +41,12 @@ PROGRAMS: dict[str, Build] = {}
 def example(build: Build) -> Build:
     PROGRAMS[build.__name__] = build
     return build
+
+
+@cache
+def derived_example(name: str) -> Derived:
+    """The derivation of a program, once for all tests."""
+    return derived_program(PROGRAMS[name]())
 
 
 def written(

@@ -303,11 +303,10 @@ def test_bound_index_does_not_capture_a_free_one() -> None:
 
 @every_program
 def test_text_does_not_depend_on_what_was_derived_before(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = set()
-    for start in (0, 95):
+    first = [str(e) for e in derived(name).backward]
+    for start in (95,):  # the names of fresh indices get one digit more
         monkeypatch.setattr(contract, "_fresh", count(start))
-        texts.add("\n".join(str(e) for e in derive(normalise(PROGRAMS[name]())).backward))
-    assert len(texts) == 1
+        assert [str(e) for e in derive(normalise(PROGRAMS[name]())).backward] == first
 
 
 # Size

@@ -208,6 +208,7 @@ def test_derivation_stays_finite_in_floats_where_the_formula_overflows(name: str
         (lambda: Model(2, Dense(1)), "layer"),  # type: ignore[arg-type]
         (lambda: Model(2, [Dense(1)], "mse"), "loss 'mse' is not known"),
         (lambda: Model(2, [Dense(1)], penalties=[Activation("relu")]), "penalt"),  # type: ignore[list-item]
+        (lambda: Model(2, [Dense(1)], penalties=["l2"] * 33), "there are 33 penalties; at most 32"),
         (lambda: Model(2, [Dense(1)], penalties=["l9"]), "penalt"),  # type: ignore[list-item]
         (lambda: Model(2, [Dense(1)], tokens=0), "tokens = 0"),
         (lambda: Model(2, [Dense(1)], tokens=2.5), r"tokens = 2\.5"),  # type: ignore[arg-type]

@@ -46,12 +46,15 @@ def notes_network(hidden: int) -> Model:
 
 
 def models() -> Iterator[tuple[str, Model, Variant | None]]:
-    for name in ACTIVATIONS:
-        yield f"activation {name}", Model(3, [Dense(4, name), Dense(2, name)]), None
-    for name, loss in LOSSES.items():
-        layers = [Dense(4, "tanh"), Dense(2, FITTING.get(name, "identity"))]
-        yield f"loss {name}", Model(3, layers, name), Variant(loss.classes, False, False)
-        yield f"loss {name}, weighted", Model(3, layers, name), Variant(False, True, False)
+    """Every activation in a hidden layer and, where a loss takes any, at the end; every loss in two variants."""
+    losses = [(name, weighted) for name in LOSSES for weighted in (False, True)]
+    names = list(ACTIVATIONS)
+    for k in range(max(len(losses), len(names))):
+        (name, weighted), hidden = losses[k % len(losses)], names[k % len(names)]
+        last = FITTING.get(name, names[(k + 5) % len(names)] if name == "squared_error" or k % 3 else "identity")
+        model = Model(3, [Dense(4, hidden), Dense(2, last)], name)
+        variant = Variant(not weighted and LOSSES[name].classes, weighted, False)
+        yield f"{hidden}, {last}, {name}{', weighted' if weighted else ''}", model, variant
     for name in PENALTIES:
         yield (
             f"penalty {name}",

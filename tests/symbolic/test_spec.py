@@ -158,6 +158,7 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     (spec(loss=3), ["model: loss = 3", "give a name, a formula"]),
     (spec(loss="cross_entropy"), ["loss 'cross_entropy'", "'identity'", "end with 'softmax'"]),
     (spec(penalties="l2"), ["model: penalties = 'l2'", '["l2"]']),
+    (spec(penalties=["l2"] * 33), ["model: there are 33 penalties; at most 32"]),
     (spec(penalties=["l3"]), ["model: penalty 'l3'", "Known: elastic_net, l1, l2"]),
     (spec(penalties=[{"name": "l2", "strength": -1}]), ["penalty 'l2': 'strength'", "-1", "at least 0"]),
     (spec(penalties=[{"name": "l2", "on": ["W9"]}]), ["penalty 'l2': 'W9'", "Known: Wo, bo"]),
