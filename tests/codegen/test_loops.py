@@ -154,9 +154,7 @@ def test_function_of_short_rows_runs_over_the_block() -> None:
         for n in range(first, last):
             largest = real(-np.inf)
             for i in range(3):
-                value = x[n, i]
-                if value > largest or value != value:
-                    largest = value
+                largest = maximum(largest, x[n, i])
             m[n] = largest  # (1)
             for i in range(3):
                 e[n, i] = x[n, i] - m[n]  # (2)
