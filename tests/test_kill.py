@@ -52,6 +52,11 @@ def test_killed_at_random_moments(folder: Path, whole: tuple[dict[str, Any], Any
     assert tally.lost == [], str(tally)
 
 
+def _listen_to_interrupts() -> None:
+    """As in the foreground: what a shell starts in the background ignores them, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "term")]
 )
@@ -60,7 +65,9 @@ def test_signalled_it_saves_and_goes_on(
 ) -> None:
     run = folder / f"signal{number}"
     command = KILL.command(folder, run)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_listen_to_interrupts
+    ) as process:
         try:
             while not store.numbers(run) and process.poll() is None:
                 time.sleep(0.01)
