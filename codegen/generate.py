@@ -17,6 +17,7 @@ from ..symbolic.model import LOSS, OUTPUT, Model, Variant, layer_pieces
 from ..symbolic.optimisers import Optimiser
 from .banner import banner
 from .emit import Routine, module_source
+from .layout import plain_name
 from .legal import legalised
 from .plan import Step, plan
 from .request import Request, Update
@@ -58,11 +59,12 @@ def model_source(model: Model, request: Request, support: str) -> str:
     training = plain
     if any(isinstance(layer, Dropout) for layer in model.layers):
         training = derived_program(model.program(replace(request.variant, training=True)))
-    summary = [f"{model.name}: {_shape_line(model)}", f"numbers are {request.dtype}; targets are "
+    name = plain_name(model.name)
+    summary = [f"{name}: {_shape_line(model)}", f"numbers are {request.dtype}; targets are "
                + ("integers, the class" if request.variant.classes else "numbers")
                + (", samples have weights" if request.variant.weighted else "")]  # fmt: skip
     description = {
-        "model": model.name,
+        "model": name,
         "classes": model.loss.classes and request.variant.classes,
         "weighted": request.variant.weighted,
         "initial": initial_values(model, request.variant),

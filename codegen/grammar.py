@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from ..symbolic.errors import InternalError
 from .emit import HELPER, OPTIONS
@@ -34,12 +34,20 @@ LITERALS: Final = ("SLOTS", "KERNELS")  # assigned at the end, once, in this ord
 CONSTANTS: Final = frozenset(("SLOTS", "real"))  # global names that a function may read
 PHASE: Final = re.compile(r"(predict|evaluate|gradients|train)_(phase_\d+|gather|noise|norm|updates)\Z")
 SHARED: Final = re.compile(r"update(_\d+)?\Z")  # functions that others call
-PLAIN: Final = frozenset((ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Subscript, ast.Tuple, ast.UnaryOp))
+PLAIN: Final[Mapping[type, Callable[[Any], tuple[Sequence[ast.operator | Any], Sequence[ast.expr]]]]] = {
+    ast.BinOp: lambda node: ((node.op,), (node.left, node.right)),  # operators, and what they stand between
+    ast.BoolOp: lambda node: ((node.op,), node.values),
+    ast.Compare: lambda node: (node.ops, (node.left, *node.comparators)),
+    ast.IfExp: lambda node: ((), (node.test, node.body, node.orelse)),
+    ast.Subscript: lambda node: ((), (node.value, node.slice)),
+    ast.Tuple: lambda node: ((), node.elts),
+    ast.UnaryOp: lambda node: ((node.op,), (node.operand,)),
+}
 OPERATORS: Final = frozenset((
-    ast.Add, ast.And, ast.Div, ast.Eq, ast.FloorDiv, ast.Gt, ast.GtE, ast.Load, ast.Lt, ast.LtE, ast.Mod, ast.Mult,
-    ast.Not, ast.NotEq, ast.Or, ast.Pow, ast.Store, ast.Sub, ast.UAdd, ast.USub,
+    ast.Add, ast.And, ast.Div, ast.Eq, ast.FloorDiv, ast.Gt, ast.GtE, ast.Lt, ast.LtE, ast.Mod, ast.Mult,
+    ast.Not, ast.NotEq, ast.Or, ast.Pow, ast.Sub, ast.UAdd, ast.USub,
 ))  # fmt: skip
-CELLS: Final = (ast.Constant, ast.Dict, ast.List, ast.Tuple, ast.UnaryOp, ast.USub, ast.Load)  # of literals
+CELLS: Final = frozenset((ast.Constant, ast.Dict, ast.List, ast.Tuple, ast.UnaryOp, ast.USub, ast.Load))
 
 
 def check_source(text: str) -> None:
@@ -131,7 +139,7 @@ class _Module:
         match node:
             case ast.Assign(targets=[ast.Name(id=found)]) if found == name:
                 for inner in ast.walk(node.value):
-                    if not isinstance(inner, CELLS):
+                    if type(inner) not in CELLS:
                         raise self.wrong(inner, f"not a literal in {name}")
             case _:
                 raise self.wrong(node, f"not the assignment of {name}")
@@ -153,10 +161,9 @@ class _Module:
         for argument in arguments.args:
             self.given_name(argument, argument.arg)
         local = {a.arg for a in arguments.args}
-        for inner in ast.walk(node):
-            if isinstance(inner, ast.Name) and not isinstance(inner.ctx, ast.Load):
-                self.given_name(inner, inner.id)
-                local.add(inner.id)
+        for target in _targets(node.body):
+            self.given_name(target, target.id)
+            local.add(target.id)
         self.statements(node.body[1:] if _is_docstring(node.body[0]) else node.body, frozenset(local))
         self.taken |= {node.name}
         self.callable |= {node.name} if shared else set()
@@ -188,25 +195,25 @@ class _Module:
 
     def expressions(self, nodes: Iterable[ast.expr], local: frozenset[str]) -> None:
         """Every node of some expressions, without recursion."""
-        todo = list(nodes)
+        todo: list[Any] = list(nodes)
         while todo:
             node = todo.pop()
-            if isinstance(node, ast.Name):
+            kind = type(node)
+            if kind is ast.Name:
                 if node.id not in local and node.id not in CONSTANTS:
                     raise self.wrong(node, "a name that the emitter does not read")
-            elif isinstance(node, ast.Constant):
+            elif kind is ast.Constant:
                 if type(node.value) not in (int, float, bool):
                     raise self.wrong(node, "a constant that is no number")
-            elif isinstance(node, ast.Call):
+            elif kind is ast.Call:
                 todo += self.call(node)
-            elif isinstance(node, ast.Attribute):
+            elif kind is ast.Attribute:
                 self.attribute(node)
-            elif type(node) in PLAIN:
-                for child in ast.iter_child_nodes(node):
-                    if isinstance(child, ast.expr):
-                        todo.append(child)
-                    elif type(child) not in OPERATORS:
-                        raise self.wrong(node, "an operation that the emitter does not write")
+            elif kind in PLAIN:
+                operators, inner = PLAIN[kind](node)
+                if any(type(operator) not in OPERATORS for operator in operators):
+                    raise self.wrong(node, "an operation that the emitter does not write")
+                todo += inner
             else:
                 raise self.wrong(node, "an expression that the emitter does not write")
 
@@ -226,6 +233,17 @@ class _Module:
                 if name in ATTRIBUTES.get(owner, ()):
                     return
         raise self.wrong(node, "an attribute that the emitter does not read")
+
+
+def _targets(body: Iterable[ast.stmt]) -> Iterator[ast.Name]:
+    """The names that some statements give. No expression gives one: those that could are refused."""
+    for node in body:
+        if isinstance(node, ast.Assign):
+            yield from (t for t in node.targets if isinstance(t, ast.Name))
+        elif isinstance(node, ast.AugAssign | ast.For) and isinstance(node.target, ast.Name):
+            yield node.target
+        if isinstance(node, ast.If | ast.For):
+            yield from _targets(node.body)
 
 
 def _is_docstring(node: ast.stmt) -> bool:

@@ -18,6 +18,15 @@ def plain_text(text: str) -> str:
     return text.replace("\\", "/").replace('"', "'")
 
 
+def plain_name(name: str) -> str:
+    """The name of a model as it may stand anywhere in a file: letters, digits and a few signs of ASCII.
+
+    >>> plain_name("digits <script>")
+    'digits _script_'
+    """
+    return re.sub(r"[^A-Za-z0-9_ .+-]", "_", name)
+
+
 def wrapped(line: str) -> list[str]:
     """A line that is too long, on several: the arguments of a call, or a right side in brackets of its own."""
     code, comment = (line.partition("  # ")[::2]) if "  # " in line else (line, "")

@@ -14,9 +14,9 @@ from ..symbolic.language import Index, Program, Tensor, element, elements, is_in
 
 WORDS = """
     KERNELS OPTIONS SLOTS abs acos acosh address affine array asin asinh atan atanh ceil cos cosh erf erfc erfinv exp
-    expm1 first flat floor gemm gradients largest last log log1p losses math max maximum min njit np position power
-    print range rates real rows samples scalars sigmoid sign sin sinh slots softplus sqrt table tan tanh task total
-    uniform update value view weights worker
+    expm1 first flat float floor gemm gradients int largest last len log log1p losses math max maximum min njit np
+    position power print range rates real rows samples scalars sigmoid sign sin sinh slots softplus sqrt table tan tanh
+    task total uniform update value view weights worker
 """
 RESERVED = frozenset(keyword.kwlist) | frozenset(WORDS.split())
 
