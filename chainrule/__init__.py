@@ -25,6 +25,8 @@ _HOMES = {
     "symbolic.language": ("Equation", "Index", "Program", "Role", "Tensor", "index"),
     "symbolic.errors": ("ChainruleError", "DataError", "InternalError", "SpecError"),
     "runtime.kernels": ("Kernels", "compile"),
+    "runtime.certify": ("check",),
+    "runtime.certificate": ("Certificate",),
     "runtime.trainer": ("Trainer",),
     "runtime.lbfgs": ("LBFGS",),
     "runtime.callbacks": ("EarlyStopping",),
@@ -41,6 +43,8 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from .runtime.callbacks import EarlyStopping as EarlyStopping
+    from .runtime.certificate import Certificate as Certificate
+    from .runtime.certify import check as check
     from .runtime.divergence import Divergence as Divergence
     from .runtime.divergence import DivergenceError as DivergenceError
     from .runtime.keeping import Checkpoint as Checkpoint

@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 WRONG: Final = 2  # the exit code for a wrong spec or wrong data
+FAILED: Final = 1  # a formula that does not hold
 INTERRUPTED: Final = 130
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -98,11 +99,15 @@ def main() -> None:
 @main.command()
 @with_options(path_argument("SPEC"), OVERRIDES)
 def check(spec: Path, overrides: tuple[str, ...]) -> None:
-    """Read SPEC, derive the gradients, and show the layers."""
+    """Prove every derived equation of SPEC, and hold its kernels against 50 digits.
+
+    Exits with 0 where all hold, with 1 where a formula does not, which is named with the point.
+    """
     vet(spec, overrides)
     from . import commands
 
-    commands.check(spec, overrides)
+    if not commands.check(spec, overrides):
+        raise click.exceptions.Exit(FAILED)
 
 
 @main.command()

@@ -28,14 +28,18 @@ Overrides = Iterable[str]
 RUNS: Final = Path("runs")
 
 
-def check(path: Path, overrides: Overrides) -> None:
-    """Read a spec, derive, and show what came out."""
+def check(path: Path, overrides: Overrides) -> bool:
+    """Read a spec, derive, prove, certify, and show what came out; whether all hold."""
     spec = read_spec(path, overrides)
-    derivation = spec.model.derivation()
+    from .runtime.certify import check as certificate_of
+
     print(summary(spec.model))
-    forward, backward = len(derivation.forward.equations), len(derivation.backward)
-    print(f"{forward} equations, and {backward} derived ones for {len(derivation.gradients)} gradients")
-    print(f"{path} is ok")
+    rule = spec.training.optimiser
+    certificate = certificate_of(spec.model, rule if isinstance(rule, Optimiser) else None)
+    print(certificate)
+    if certificate.holds:
+        print(f"{path} is ok")
+    return certificate.holds
 
 
 def formulas(path: Path, overrides: Overrides, form: str, output: Path | None) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import sympy as sp
 
 from ..symbolic.errors import InternalError
-from ..symbolic.functions import expm1, log1p, sigmoid, softplus
+from ..symbolic.functions import erfc, expm1, log1p, sigmoid, softplus
 from ..symbolic.language import elements, is_index, name_of, where_of
 
 SUM, PRODUCT, UNARY, POWER, ATOM = range(5)
@@ -20,8 +20,8 @@ SUM, PRODUCT, UNARY, POWER, ATOM = range(5)
 FUNCTIONS: Mapping[type, str] = {
     sp.exp: "exp", sp.log: "log", sp.sin: "sin", sp.cos: "cos", sp.tan: "tan", sp.sinh: "sinh", sp.cosh: "cosh",
     sp.tanh: "tanh", sp.asin: "asin", sp.acos: "acos", sp.atan: "atan", sp.asinh: "asinh", sp.acosh: "acosh",
-    sp.atanh: "atanh", sp.erf: "erf", sp.erfc: "erfc", sp.floor: "floor", sp.ceiling: "ceil", sp.sign: "sign",
-    expm1: "expm1", log1p: "log1p", sigmoid: "sigmoid", softplus: "softplus",
+    sp.atanh: "atanh", sp.erf: "erf", sp.erfc: "erfc", erfc: "erfc", sp.floor: "floor",
+    sp.ceiling: "ceil", sp.sign: "sign", expm1: "expm1", log1p: "log1p", sigmoid: "sigmoid", softplus: "softplus",
 }  # fmt: skip
 EXPONENT_OF_PRODUCTS = 64
 IN_DOUBLES = {  # where plain doubles are computed: Python's own functions, and what it lacks

@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..symbolic.closure import Arithmetic, Closure, closure
 from ..symbolic.errors import DataError, SpecError, nearest
-from ..symbolic.functions import expm1, log1p, sigmoid, softplus
+from ..symbolic.functions import erfc, expm1, log1p, sigmoid, softplus
 from ..symbolic.rows import FrozenMapping, read_formula, real_symbols
 from ..symbolic.table import Table
 from ..symbolic.text import expression_text
@@ -61,6 +61,7 @@ ARRAYS: Final = Arithmetic(
            expm1, log1p)},
         sp.erf: _special("erf"),
         sp.erfc: _special("erfc"),
+        erfc: _special("erfc"),
         sp.ceiling: np.ceil,
         sp.Abs: np.abs,
         sigmoid: _special("expit"),

@@ -7,13 +7,13 @@ from sympy.core.function import AppliedUndef
 from sympy.logic.boolalg import BooleanAtom, BooleanFunction
 
 from .errors import SpecError, nearest
-from .functions import CONTRACTIONS, expm1, log1p, sigmoid, softplus
+from .functions import CONTRACTIONS, erfc, expm1, log1p, sigmoid, softplus
 from .language import Equation, Index, Program, Tensor, is_index, name_of, where_of
 from .positions import check_positions
 
 ELEMENTARY = (
     sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.sinh, sp.cosh, sp.tanh, sp.asin, sp.acos, sp.atan, sp.asinh,
-    sp.acosh, sp.atanh, sp.erf, sp.erfc, sp.Abs, sp.sign, sp.floor, sp.ceiling, expm1, log1p, sigmoid, softplus,
+    sp.acosh, sp.atanh, sp.erf, sp.erfc, erfc, sp.Abs, sp.sign, sp.floor, sp.ceiling, expm1, log1p, sigmoid, softplus,
 )  # fmt: skip
 STRUCTURE = (
     sp.Add, sp.Mul, sp.Pow, sp.Piecewise, sp.functions.elementary.piecewise.ExprCondPair, sp.KroneckerDelta,

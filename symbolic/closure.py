@@ -18,7 +18,7 @@ from typing import Any, Final
 import sympy as sp
 
 from .errors import SpecError
-from .functions import expm1, log1p, sigmoid, softplus
+from .functions import erfc, expm1, log1p, sigmoid, softplus
 
 Values = Mapping[str, Any]
 Closure = Callable[[Values], Any]
@@ -50,7 +50,7 @@ def _sigmoid(z: float) -> float:
 FLOATS: Final = Arithmetic(
     functions={
         **{f: getattr(math, f.__name__) for f in (sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.sinh, sp.cosh,
-           sp.tanh, sp.asin, sp.acos, sp.atan, sp.asinh, sp.acosh, sp.atanh, sp.erf, sp.erfc, sp.floor, expm1,
+           sp.tanh, sp.asin, sp.acos, sp.atan, sp.asinh, sp.acosh, sp.atanh, sp.erf, sp.erfc, erfc, sp.floor, expm1,
            log1p)},
         sp.ceiling: math.ceil,
         sp.Abs: abs,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -96,13 +96,18 @@ def derivation(model: Model, variant: Variant) -> Derivation:
     return Derivation(model, variant, derived_program(model.program(variant)))
 
 
-def derived_program(program: Program, loss: str = "L") -> Derived:
-    """Normal form, stable form, adjoints, and nothing computed twice.
+def derived_program(program: Program, loss: str = "L", wrt: Iterable[str] | None = None) -> Derived:
+    """Normal form, stable form, adjoints of all parameters or of `wrt`, and nothing computed twice.
 
     What each stage made is checked by the checker of the language before the next one starts.
     """
-    for forward_pass in FORWARD_PASSES:
-        program = check(forward_pass(program), normal=forward_pass not in BEFORE_NORMAL_FORM)
-    derived = tidied(derive(program, loss))
+    derived = tidied(derive(prepared(program), loss, wrt))
     check(derived.program)
     return derived
+
+
+def prepared(program: Program) -> Program:
+    """Normal form and stable form."""
+    for forward_pass in FORWARD_PASSES:
+        program = check(forward_pass(program), normal=forward_pass not in BEFORE_NORMAL_FORM)
+    return program

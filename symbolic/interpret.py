@@ -16,7 +16,7 @@ from typing import Any
 import sympy as sp
 
 from .errors import InternalError
-from .functions import ArgMaxOver, MaxOver, expm1, log1p, sigmoid, softplus
+from .functions import ArgMaxOver, MaxOver, erfc, expm1, log1p, sigmoid, softplus
 from .language import SAMPLES, Equation, Program, is_index, name_of, where_of
 
 Table = Mapping[tuple[int, ...], Any]
@@ -24,7 +24,7 @@ Table = Mapping[tuple[int, ...], Any]
 NAMES = {
     sp.exp: "exp", sp.log: "log", sp.sin: "sin", sp.cos: "cos", sp.tan: "tan", sp.sinh: "sinh", sp.cosh: "cosh",
     sp.tanh: "tanh", sp.asin: "asin", sp.acos: "acos", sp.atan: "atan", sp.asinh: "asinh", sp.acosh: "acosh",
-    sp.atanh: "atanh", sp.erf: "erf", sp.erfc: "erfc", expm1: "expm1", log1p: "log1p", sp.floor: "floor",
+    sp.atanh: "atanh", sp.erf: "erf", sp.erfc: "erfc", erfc: "erfc", expm1: "expm1", log1p: "log1p", sp.floor: "floor",
     sp.ceiling: "ceil",
 }  # fmt: skip
 

@@ -12,13 +12,24 @@ import sympy as sp
 from .bounds import applied, bounded, power
 from .choices import clip, heaviside, larger, relation, smaller, where
 from .errors import SpecError, nearest
-from .functions import CONTRACTIONS, ArgMaxOver, MaxOver, expm1, log1p, sigmoid, softplus, unit_max, unit_sum
+from .functions import (
+    CONTRACTIONS,
+    ArgMaxOver,
+    MaxOver,
+    erfc,
+    expm1,
+    log1p,
+    sigmoid,
+    softplus,
+    unit_max,
+    unit_sum,
+)  # fmt: skip
 from .limits import MOST_CONTRACTIONS
 from .syntax import in_quotes
 
 FUNCTIONS: Final[Mapping[str, tuple[int, Callable[..., sp.Expr]]]] = {
     **{f.__name__: (1, f) for f in (sp.exp, sp.log, sp.sin, sp.cos, sp.tan, sp.sinh, sp.cosh, sp.tanh, sp.asin, sp.acos,
-       sp.atan, sp.asinh, sp.acosh, sp.atanh, sp.erf, sp.erfc, sp.floor, sp.sign, expm1, log1p, sigmoid, softplus)},
+       sp.atan, sp.asinh, sp.acosh, sp.atanh, sp.erf, erfc, sp.floor, sp.sign, expm1, log1p, sigmoid, softplus)},
     "sqrt": (1, sp.sqrt),
     "abs": (1, sp.Abs),
     "ceil": (1, sp.ceiling),

@@ -13,7 +13,7 @@ from dataclasses import replace
 import sympy as sp
 
 from .bounds import expanded_if_short
-from .functions import CONTRACTIONS, MaxOver, expm1, log1p, sigmoid, softplus
+from .functions import CONTRACTIONS, MaxOver, erfc, expm1, log1p, sigmoid, softplus
 from .language import Equation, Program, elements, name_of, where_of
 from .normalise import unique
 
@@ -26,6 +26,9 @@ def named_functions(program: Program) -> Program:
 
     before   1/(1 + exp(-z))    exp(z)/(1 + exp(z))    log(1 + exp(z))    exp(z) - 1    log(1 + z)    sinh(z)/cosh(z)
     after    sigmoid(z)         sigmoid(z)             softplus(z)        expm1(z)      log1p(z)      tanh(z)
+
+    before   1 + erf(z)         1 + tanh(z)
+    after    erfc(-z)           2 sigmoid(2 z)
     """
     return program.with_equations(_with(e, _named(e.expr)) for e in program.equations)
 
@@ -34,15 +37,34 @@ def stable_values(equation: Equation) -> Equation:
     """The rules of `named_functions`, and those that would be in the way of differentiating.
 
     before   log(cosh(z))
-    after    |z| + softplus(-2 |z|) - log(2)
+    after    log1p(2 sinh(z/2)^2) if |z| <= 1;  |z| + softplus(-2 |z|) - log(2) otherwise
+
+    before   da[n,i] sigmoid(z[n,i]) (1 - sigmoid(z[n,i]))      where no sigmoid(z) is added to it
+    after    da[n,i] sigmoid(z[n,i]) sigmoid(-z[n,i])
     """
-    expr = _named(equation.expr)
+    expr = _complements(_named(equation.expr))
     if expr.has(sp.log) and expr.has(sp.cosh):
         expr = expr.replace(
             lambda e: isinstance(e, sp.log) and isinstance(e.args[0], sp.cosh),
-            lambda e: sp.Abs(e.args[0].args[0]) + softplus(-2 * sp.Abs(e.args[0].args[0])) - sp.log(2),
+            lambda e: _log_cosh(e.args[0].args[0]),
         )
     return _with(equation, expr)
+
+
+def _complements(expr: sp.Expr) -> sp.Expr:
+    """1 - sigmoid(u) as a factor of a whole formula, or of a sum's terms: there nothing hides how it cancels."""
+    if isinstance(expr, sp.Sum):
+        return expr.func(_complements(expr.function), *expr.limits)
+    if not isinstance(expr, sp.Mul) or not expr.has(sigmoid):
+        return expr
+    mirrored = {1 - s: sigmoid(-s.args[0]) for s in expr.atoms(sigmoid)}
+    return sp.Mul(*(mirrored.get(f, _complements(f) if isinstance(f, sp.Sum) else f) for f in expr.args))
+
+
+def _log_cosh(u: sp.Expr) -> sp.Expr:
+    """log(cosh(u)): what does not overflow cancels near 0, and the other way round."""
+    large = sp.Abs(u) + softplus(-2 * sp.Abs(u)) - sp.log(2)
+    return sp.Piecewise((log1p(2 * sp.sinh(u / 2) ** 2), sp.Abs(u) <= 1), (large, True))
 
 
 def branches_outward(program: Program) -> Program:
@@ -91,7 +113,7 @@ def _with(equation: Equation, expr: sp.Expr) -> Equation:
 
 
 def _named(expr: sp.Expr) -> sp.Expr:
-    if not expr.has(sp.exp, sp.log, sp.cosh):
+    if not expr.has(sp.exp, sp.log, sp.cosh, sp.erf, sp.tanh):
         return expr
     return _bottom_up(expr, _name_node)
 
@@ -114,7 +136,21 @@ def _name_node(node: sp.Basic) -> sp.Basic:
     if isinstance(node, sp.log):
         return _logarithm(node)
     if isinstance(node, sp.Add):
-        return _exponential_minus_one(node)
+        return _beside_one(_exponential_minus_one(node))
+    return node
+
+
+def _beside_one(node: sp.Expr) -> sp.Expr:
+    """c + c erf(u) = c erfc(-u), and c + c tanh(u) = 2 c sigmoid(2 u); with a minus likewise."""
+    number, rest = node.as_coeff_Add()
+    if number == 0:
+        return node
+    for term in sp.Add.make_args(rest):
+        c, function = term.as_coeff_Mul()
+        if abs(c) == abs(number) and isinstance(function, sp.erf | sp.tanh):
+            u = function.args[0] * c / number
+            others = (t for t in sp.Add.make_args(rest) if t != term)
+            return sp.Add(number * erfc(-u) if isinstance(function, sp.erf) else 2 * number * sigmoid(2 * u), *others)
     return node
 
 

@@ -1,0 +1,42 @@
+"""`check` finds what is wrong, and names it: a derivative, a rewrite, an emitted line."""
+
+from __future__ import annotations
+
+import pytest
+import sympy as sp
+
+import chainrule as cr
+from chainrule.codegen import expression
+from chainrule.symbolic import functions, stability
+
+
+def small(activation: str = "tanh", loss: str = "squared_error") -> cr.Model:
+    return cr.Model(2, [cr.Dense(2, activation), cr.Dense(2)], loss)
+
+
+def test_a_sound_model_holds() -> None:
+    certificate = cr.check(small("gelu", "log_cosh"), cr.Adam(1e-3))
+    assert certificate.holds, certificate.text()
+    assert all(row.proven is not None for row in certificate.rows)
+    assert "all hold" in str(certificate)
+
+
+def test_a_wrong_derivative_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions.softplus, "fdiff", lambda self, argindex=1: functions.sigmoid(2 * self.args[0]))
+    certificate = cr.check(small("softplus"))
+    assert not certificate.holds
+    assert any("dz1[n,i]" in fault for fault in certificate.faults)
+
+
+def test_a_wrong_rewrite_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = stability._logarithm
+    monkeypatch.setattr(stability, "_logarithm", lambda node: right(node) * sp.Rational(1001, 1000))
+    certificate = cr.check(small("softplus"))
+    assert any("x1[n,i]" in fault and "written program" in fault for fault in certificate.faults)
+
+
+def test_a_wrong_line_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setenv("CHAINRULE_CACHE", str(tmp_path))
+    monkeypatch.setattr(expression, "FUNCTIONS", {**expression.FUNCTIONS, sp.tanh: "sinh"})
+    certificate = cr.check(small())
+    assert {fault.split(" = ")[0] for fault in certificate.faults} == {"(2) x1[n,i]"}
