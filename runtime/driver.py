@@ -96,6 +96,18 @@ def exchange(context, address, expected, value):
 
 
 @intrinsic
+def settle(context):
+    """What was written before is there for all, before anything is read after it: even processors that keep the order
+    of writes and that of reads let a read pass an earlier write."""
+
+    def codegen(context, builder, signature, arguments):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
 def offer_core(context):
     """Let another thread run on this core."""
 
@@ -167,6 +179,7 @@ def team(worker, control):
             if load(control + 8 * OPEN) == 0:
                 continue
             add(control + 8 * INSIDE, 1)
+            settle()  # either it sees that all is over, or the leader sees that it is inside
             idle = 0
             while load(control + 8 * OPEN) != 0:
                 found, threads = False, c[THREADS]
@@ -189,6 +202,7 @@ def team(worker, control):
 
     table, addresses, tasks, sizes = words(c[TABLE]), words(c[ADDRESSES]), words(c[TASKS]), words(c[BLOCKS])
     threads, width, serial = c[THREADS], c[WIDTH], 0
+    store(control + 8 * OPEN, 1)
     for step in range(c[FIRST], c[LAST]):
         start = step * c[BATCH]
         rest = c[TOTAL] - start
@@ -226,6 +240,7 @@ def team(worker, control):
                 if idle > SPINS:
                     offer_core()
     store(control + 8 * OPEN, 0)
+    settle()
     while load(control + 8 * INSIDE) != 0:
         offer_core()
 

@@ -56,6 +56,7 @@ def _flush(number: int) -> None:
 class Lock:
     """The right to write in a folder, as a context: one process at a time. It ends with the process, however that ends.
 
+    A process that is forked meanwhile does not hold it, or the folder would stay locked for as long as that one lives.
     Raises SpecError where another one has it.
     """
 
@@ -74,9 +75,25 @@ class Lock:
             raise SpecError(f"{self.folder}: another training writes to this directory; {rule}") from None
         except OSError:
             pass  # a file system without locks
+        _HELD.add(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self.number)
+        if self in _HELD:
+            _HELD.discard(self)
+            os.close(self.number)
+
+
+_HELD: set[Lock] = set()
+
+
+def _leave_to_the_parent() -> None:
+    """In a forked child: the locks are those of the process that it comes from."""
+    while _HELD:
+        os.close(_HELD.pop().number)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)

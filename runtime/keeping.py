@@ -78,6 +78,7 @@ class Keeper:
         self.written_at, self.took = -math.inf, 0.0
         self.epochs = 0
         self.begun = False
+        self.process = os.getpid()
 
     def __enter__(self) -> Self:
         if self.folder is not None and self.wanted is not None:
@@ -125,8 +126,8 @@ class Keeper:
             self.after_steps()
 
     def write(self) -> None:
-        """Write a checkpoint; raises OSError where that fails."""
-        if self.folder is None or self.wanted is None:
+        """Write a checkpoint; raises OSError where that fails. A fork of the process that trains writes none."""
+        if self.folder is None or self.wanted is None or os.getpid() != self.process:
             return
         started = time.perf_counter()
         self.trainer.save(self.folder, keep=self.wanted.keep)
@@ -143,7 +144,7 @@ class Keeper:
 
     def last_words(self) -> str:
         """Write a checkpoint when a training was ended; what to say of it."""
-        if self.folder is None or not self.begun:
+        if self.folder is None or not self.begun or os.getpid() != self.process:
             return ""
         try:
             self.write()

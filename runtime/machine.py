@@ -293,7 +293,7 @@ class Prediction:
         self.shape, self.width = tuple(shape), math.prod(shape)
         self.outputs = tuple(kernels["workspace"]["predict"][self.output][1][1:])
         self.strange = kernels["slots"]["@strange"]
-        self.few = {}
+        self.few, self.control = {}, machine.team.control
 
     @staticmethod
     def suits(machine):
@@ -315,6 +315,8 @@ class Prediction:
         if samples > FEW:
             prepared = _Prepared(self, x, np.empty((samples, *self.outputs), self.real))
             return prepared.out if self._run(prepared, samples) else None
+        if self.control is not self.machine.team.control:  # a fork: a thread that it does not have may hold a lock
+            self.few, self.control = {}, self.machine.team.control
         prepared = self.few.get(samples)
         if prepared is None:
             given, out = np.empty((samples, *self.shape), self.real), np.empty((samples, *self.outputs), self.real)

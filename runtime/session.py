@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 _GATE: Final = threading.Lock()  # for the moment in which a `fit` takes its trainer
+if hasattr(os, "register_at_fork"):  # no fork in this moment: the child would wait for a thread that it does not have
+    os.register_at_fork(before=_GATE.acquire, after_in_parent=_GATE.release, after_in_child=_GATE.release)
 
 
 @dataclass
@@ -52,6 +55,7 @@ class Session:
     ended: bool = False
     signals: Signals | None = None
     held: ExitStack = field(default_factory=ExitStack)
+    process: int = field(default_factory=os.getpid)
 
     def __enter__(self) -> Self:
         self._take()
@@ -67,7 +71,11 @@ class Session:
     def _take(self) -> None:
         """One `fit` at a time: a second one would train the same weights."""
         with _GATE:
-            if self.trainer._fitting is not None:
+            other = self.trainer._fitting
+            if other is not None and other.process != self.process:
+                raise SpecError("trainer: this process was forked while `fit` ran, and has half a step of it; "
+                                "make another Trainer, or restore one from a checkpoint")  # fmt: skip
+            if other is not None:
                 raise SpecError("trainer: `fit` is running already, around this call or in another thread; "
                                 "wait for it, or make another Trainer")  # fmt: skip
             self.trainer._fitting = self

@@ -12,7 +12,7 @@ import numpy as np
 from llvmlite import binding
 
 from .blas import OneThread
-from .control import BATCH, FIRST, KEY, LAST, MOST_THREADS, OPEN, TABLE, THREADS, TOTAL, WORDS
+from .control import BATCH, FIRST, KEY, LAST, MOST_THREADS, TABLE, THREADS, TOTAL, WORDS
 
 MOST_BLOCKS = 2**20 - 1  # of a phase: places in a share
 
@@ -76,9 +76,8 @@ class Team:
             self._helpers += 1
             arguments = (self._helpers, self._team, self._place, self._wanted)
             threading.Thread(target=_help, args=arguments, daemon=True, name=f"chainrule-{self._helpers}").start()
-        self.control[OPEN] = 1
-        self._wanted.set()
         try:
+            self._wanted.set()
             self._team(0, self._place)
         finally:
             self._wanted.clear()

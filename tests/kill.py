@@ -12,19 +12,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chainrule.runtime import store
+from chainrule import cli
+from chainrule.runtime import store, trainer  # noqa: F401  imported here, not in every fork
 
 WRITING = 0.02  # seconds, about, that a checkpoint takes
 
@@ -90,9 +93,45 @@ def prepare(folder: Path, samples: int, epochs: int) -> None:
 
 
 def command(folder: Path, run: Path) -> list[str]:
-    """Train, or resume where there is something to resume."""
-    words = ["resume", str(run)] if store.numbers(run) else ["train", str(folder / "net.toml"), "-o", str(run)]
-    return [sys.executable, "-m", "chainrule", *words, "-q"]
+    """A process that trains, or resumes where there is something to resume."""
+    return [sys.executable, "-m", "chainrule", *words(folder, run)]
+
+
+def words(folder: Path, run: Path) -> list[str]:
+    begin = ["resume", str(run)] if store.numbers(run) else ["train", str(folder / "net.toml"), "-o", str(run)]
+    return [*begin, "-q"]
+
+
+def fresh(folder: Path, run: Path) -> subprocess.Popen[bytes]:
+    """A process of its own, from the first import on."""
+    return subprocess.Popen(command(folder, run), stdout=subprocess.DEVNULL)
+
+
+def _silent(given: list[str]) -> None:
+    with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
+        cli.main(given)
+
+
+class Forked:
+    """A fork of this process, which has imported all: more kills in the same time, and more of them in the steps."""
+
+    def __init__(self, folder: Path, run: Path) -> None:
+        given = (words(folder, run),)
+        self.process = multiprocessing.get_context("fork").Process(target=_silent, args=given)
+        self.process.start()
+        self.kill = self.process.kill
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            raise subprocess.TimeoutExpired("chainrule", timeout or 0)
+        return self.process.exitcode
+
+
+Start = Callable[[Path, Path], subprocess.Popen[bytes] | Forked]
 
 
 def result(run: Path) -> dict[str, Any]:
@@ -121,21 +160,21 @@ def busy(processes: int) -> Iterator[None]:
             process.wait()
 
 
-def killed(folder: Path, run: Path, moment: Moment, seconds: float, tally: Tally) -> bool:
+def killed(folder: Path, run: Path, moment: Moment, seconds: float, tally: Tally, start: Start = fresh) -> bool:
     """Start it, kill it some seconds after a moment; whether it had come to its end."""
     before = set(store.numbers(run))
-    with subprocess.Popen(command(folder, run), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while not moment(run, before) and process.poll() is None:
-            time.sleep(0.0005)
-        try:
-            _, err = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            note(run, tally)
-            return False
-    if process.returncode:
-        raise SystemExit(f"{run}: {err}")
+    process = start(folder, run)
+    while not moment(run, before) and process.poll() is None:
+        time.sleep(0.0005)
+    try:
+        code = process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        note(run, tally)
+        return False
+    if code:
+        raise SystemExit(f"{run}: ended with {code}")
     return True
 
 
@@ -178,23 +217,24 @@ class Times:
     training: float
 
 
-def measured(folder: Path) -> tuple[dict[str, Any], Times]:
+def measured(folder: Path, start: Start = fresh) -> tuple[dict[str, Any], Times]:
     """The result of a run that nobody kills, and how long it takes."""
-    for name in ("warm", "whole"):
+    for name, how in (("warm", fresh), ("whole", start)):
         run, began = folder / name, time.monotonic()
-        with subprocess.Popen(command(folder, run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-            while not trains(run, set()) and process.poll() is None:
-                time.sleep(0.0005)
-            first = time.monotonic()
-            _, err = process.communicate()
-        if process.returncode:
-            raise SystemExit(err.decode())
+        process = how(folder, run)
+        while not trains(run, set()) and process.poll() is None:
+            time.sleep(0.0005)
+        first = time.monotonic()
+        if process.wait():
+            raise SystemExit(f"{run}: ended with {process.poll()}")
         times = Times(time.monotonic() - began, time.monotonic() - first)
     print(f"a run takes {times.whole:.1f} s, {times.training:.1f} s of them after its first checkpoint", flush=True)
     return result(folder / "whole"), times
 
 
-def run_and_kill(folder: Path, wanted: dict[str, Any], times: Times, kills: int, seed: int) -> Tally:
+def run_and_kill(
+    folder: Path, wanted: dict[str, Any], times: Times, kills: int, seed: int, start: Start = fresh
+) -> Tally:
     """So many kills of runs that take so long; each run must end as the one that nobody killed."""
     rng, tally = np.random.default_rng(seed), Tally()
     moments = ((started, times.whole), (trains, times.training), (trains, times.training), (writes, WRITING))
@@ -205,7 +245,7 @@ def run_and_kill(folder: Path, wanted: dict[str, Any], times: Times, kills: int,
             seconds = rng.uniform(0, 1.05 * most)
             if tally.kills == kills:  # enough: the last run is left in peace
                 moment, seconds = started, 3600.0
-            ended = killed(folder, run, moment, seconds, tally)
+            ended = killed(folder, run, moment, seconds, tally, start)
         tally.runs += 1
         other = differing(result(run), wanted)
         if other:
@@ -215,12 +255,13 @@ def run_and_kill(folder: Path, wanted: dict[str, Any], times: Times, kills: int,
     return tally
 
 
-def main(kills: int, samples: int, epochs: int, seed: int, beside: int) -> Tally:
+def main(kills: int, samples: int, epochs: int, seed: int, beside: int, forked: bool) -> Tally:
     """The whole thing, in a temporary folder."""
+    start: Start = Forked if forked else fresh
     with tempfile.TemporaryDirectory() as name, busy(beside):
         folder = Path(name)
         prepare(folder, samples, epochs)
-        return run_and_kill(folder, *measured(folder), kills, seed)
+        return run_and_kill(folder, *measured(folder, start), kills, seed, start)
 
 
 if __name__ == "__main__":
@@ -230,6 +271,7 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--beside", type=int, default=0, help="processes that take time from the runs")
+    parser.add_argument("--forked", action="store_true", help="runs are forks, which need not import anything")
     tally = main(**vars(parser.parse_args()))
     print(tally)
     sys.exit(bool(tally.lost))
