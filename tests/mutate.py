@@ -127,7 +127,10 @@ NOT_RUN: Final = ("annotation", "returns", "ctx", "type_comment")  # fields that
 
 
 def places(tree: ast.AST, path: Path_ = ()) -> Iterator[tuple[Path_, ast.AST]]:
-    """Every exchange in a tree: where, and what is put there. Texts, messages and imports are left alone."""
+    """Every exchange in a tree: where, and what is put there. Texts, messages and imports are left alone, and so is
+    `strict` of a zip over what is equally long."""
+    if isinstance(tree, ast.keyword) and tree.arg == "strict":
+        return
     yield from ((path, new) for new in exchanged(tree))
     for name, value in ast.iter_fields(tree):
         if name in NOT_RUN:
