@@ -395,7 +395,7 @@ class RoutineWriter:
             tensor = self._tensor(name)
             kind = "np.int64" if tensor.kind is Kind.INTEGER else "real"
             inner = [str(self.program.size(i.extent)) for i in tensor.indices[1:]]
-            shape = f"({', '.join(['1', *inner])}{',' if not inner else ''})"
+            shape = f"({', '.join(['table[3]', *inner])}{',' if not inner else ''})"
             lines.append(f"data_{name} = view(table[{self._slot(name, before='@')}], {shape}, {kind})")
         lines.append("for n in range(first, last):")
         lines.append(f"{INDENT}sample = order[table[1] + n]")

@@ -64,8 +64,11 @@ class Machine:
                 made[name] = aligned([sizes.get(size, size) for size in shape], kinds[kind])
         return made
 
-    def table(self, routine, arrays, gathering=False):
-        """The table of addresses for a routine; the arrays must live as long as it is used."""
+    def table(self, routine, arrays, gathering=0):
+        """The table of addresses for a routine; the arrays must live as long as it is used.
+
+        gathering   how many samples there are, of which those of a batch are gathered; 0: they are where they belong
+        """
         slots = self.kernels["slots"]
         missing = [name for name in self.kernels["needs"][routine] if name not in arrays]
         if missing:
@@ -411,5 +414,5 @@ class Training:
             arrays = {**self.batch_arrays, **self.parameters, **self.states, "@scalars": self.scalars}
             arrays |= {f"@{name}": array for name, array in given.items()}
             arrays |= dict.fromkeys(("@order", "@losses", "@rates"), self.scalars)  # until they are known
-            self._addresses, self._known = self.machine.table("train", arrays, gathering=True), known
+            self._addresses, self._known = self.machine.table("train", arrays, len(known[0]) if known else 1), known
         return self._addresses

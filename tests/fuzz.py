@@ -4,7 +4,7 @@
     python tests/fuzz.py --what spec --seed 3 --first 1234 --inputs 1       one input again, as a finding names it
 
 Inputs are made by grammars (formulas, keys and values of specs, manifests, headers of arrays), and changed by tokens
-    python tests/fuzz.py --what spec --seed 3 --first 1234 --inputs 1      one input again, as a finding names it
+and by bytes. A finding is another exception, a warning, `InternalError`, more than a second of the processor until one
 is refused (or ten until it is read), or 200 MB more of memory; exits 1 where there is one.
 """
 

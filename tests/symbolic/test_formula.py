@@ -22,7 +22,7 @@ from chainrule.symbolic.formula import (
 from chainrule.symbolic.functions import ArgMaxOver, MaxOver, unit_max, unit_sum
 from chainrule.symbolic.interpret import evaluate
 from chainrule.symbolic.language import Kind, Tensor, index
-from chainrule.symbolic.limits import DEEPEST_FORMULA, LONGEST_FORMULA
+from chainrule.symbolic.limits import DEEPEST_FORMULA, LONGEST_FORMULA, MOST_CONTRACTIONS
 
 Z, U = sp.Symbol("z", real=True), sp.Symbol("u", real=True)
 SYMBOLS = {"z": Z, "u": U}
@@ -302,6 +302,36 @@ def test_wrong_equations(text: str, words: str | None) -> None:
         return
     with pytest.raises(SpecError, match=words):
         equation(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sum(j)", r"sum\(\) lacks its expression in \"sum\(j\)\"; write sum\(j, expression\)"),
+        ("(i, j)", "Tuple is not allowed"),
+        ("sum(j, 3, W[i,j])", r"what stands under sum\(\) is not an index"),
+        ("sum(j, W, W[i,j])", r"'W' under sum\(\) is not an index"),
+        ("argmax(i, j, W[i,j])", r"argmax\(\) over several indices"),
+        ("W[i,j] + +(i > 0)", "there is a condition where a number is needed"),
+        ("where(W[i,j], 1, 2)", "there is a number where a condition is needed"),
+        ("W.x[i]", "Attribute is not allowed"),
+        ("(W)(i)[j]", "'Call' in .* is not a tensor"),
+        ("clip(i, 0)", r"clip\(\) has 2 arguments.*it takes 3"),
+        ("1/(i - i)", "a division by zero"),
+        ("summ(j, W[i,j])", r"Did you mean 'sum'\?"),
+    ],
+)
+def test_what_is_wrong_with_an_equation_is_said(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        equation(text)
+
+
+def test_sums_are_counted_beside_and_in_one_another() -> None:
+    assert equation("+".join(["sum(j, W[i,j])"] * MOST_CONTRACTIONS)).has(sp.Sum)
+    assert equation("+".join(["sum(j, sum(i, W[i,j]))"] * (MOST_CONTRACTIONS // 2))).has(sp.Sum)
+    for text in ("+".join(["sum(j, W[i,j])"] * (MOST_CONTRACTIONS + 1)), "+".join(["max(j, sum(i, W[i,j]))"] * 13)):
+        with pytest.raises(SpecError, match=r"there are more than 24 sums and maxima.*give some of them equations"):
+            equation(text)
 
 
 def test_units_only_where_they_make_sense() -> None:

@@ -44,7 +44,8 @@ def chain(levels: int) -> str:
     return "-" * (levels - 2) + "z"
 
 
-LAST_LEAVES = next(k for k in range(1, MOST_NODES) if nodes(balanced(k + 1)) > MOST_NODES)
+def test_the_limit_of_parts_is_met() -> None:
+    assert (nodes(f"-{balanced(500)}"), nodes(balanced(501))) == (MOST_NODES, MOST_NODES + 2)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ LAST_LEAVES = next(k for k in range(1, MOST_NODES) if nodes(balanced(k + 1)) > M
         ),
         ("z" * LONGEST_NAME, "z" * (LONGEST_NAME + 1), "a name has 61 letters"),
         ("z" + " " * (LONGEST_FORMULA - 1), "z" + " " * LONGEST_FORMULA, "has 20001 characters; at most 20000"),
-        (balanced(LAST_LEAVES), balanced(LAST_LEAVES + 1), "has more than 2000 parts"),
+        (f"-{balanced(500)}", balanced(501), "has more than 2000 parts"),
         ("z # \u03b1", "\u03b1", "the character GREEK SMALL LETTER ALPHA"),
         ("z if z < 1 else 2", "z if z is 1 else 2", "cannot be read|the comparison Is is not allowed"),
         ("not z < 1", "~z", "the operator Invert is not allowed"),
