@@ -36,6 +36,7 @@ def _no_machine_code() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native.Code, "address", skipped)
+        patch.setattr(native.Code, "prepare", lambda self, names: None)
         yield
 
 
