@@ -40,3 +40,10 @@ def test_a_wrong_line_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: object
     monkeypatch.setattr(expression, "FUNCTIONS", {**expression.FUNCTIONS, sp.tanh: "sinh"})
     certificate = cr.check(small())
     assert {fault.split(" = ")[0] for fault in certificate.faults} == {"(2) x1[n,i]"}
+
+
+def test_what_users_write() -> None:
+    """Forms that cancel or overflow as they are written: one layer each, all in one model."""
+    cancelling = ("1 - tanh(z)**2", "log(2 + exp(z))", "1/(1 + 3*exp(-z))", "log(1 + sum(exp(z)))", "1 - cos(z)")
+    certificate = cr.check(cr.Model(2, [*(cr.Dense(2, formula) for formula in cancelling), cr.Dense(1)]))
+    assert certificate.holds, certificate.text()
