@@ -8,6 +8,7 @@ parameters of several sizes, and in the cut program of `grid.py`, at hard points
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,6 +24,7 @@ from ..symbolic.model import Model, Variant
 from ..symbolic.optimisers import Optimiser
 from ..symbolic.proof import Proof, proofs, proofs_of_update
 from ..symbolic.prove import lookup_limits
+from ..symbolic.text import expression_text
 from . import machine as machines
 from .certificate import DTYPES, Certificate, Measured, Row
 from .grid import Cut, cut, points
@@ -32,7 +34,7 @@ from .load import stored
 
 SAMPLES: Final = 5  # in the model's own kernel
 SIZES: Final = (1.0, 1e-4, 8.0)  # of its parameters and inputs
-ENTRIES: Final = 10  # of an equation that are looked at there, at each of them
+ENTRIES: Final = 6  # of an equation that are looked at there, at each of them
 UNITS: Final = 2  # of a point in the cut program
 
 
@@ -108,9 +110,24 @@ def look_at_cut(cut: Cut, dtype: str, verdicts: Mapping[str, Verdict], targets: 
     ((_, _, workspace),) = machines.run_forward(machine, "predict", parameters, inputs)
     arrays = _tables(cut.program, {**given, **workspace})
     judge = Judge(cut.program, dtype, samples)
-    for equation in cut.program.equations:
+    for equation in distinct(cut.program.equations):
         for position in _at_points(arrays[equation.name].array.shape, samples):
             judge.look(verdicts[equation.name], equation, position, arrays)
+
+
+def distinct(equations: Iterable[Equation]) -> list[Equation]:
+    """Equations of different shape: of layers that are alike, the first. All of them run in the model's own kernel."""
+    return list({_shape(e): e for e in reversed([*equations])}.values())[::-1]
+
+
+def _shape(equation: Equation) -> str:
+    """The formula with its tensors numbered as they come."""
+    names: dict[str, str] = {}
+
+    def numbered(found: re.Match[str]) -> str:
+        return names.setdefault(found[0], f"t{len(names)}")
+
+    return re.sub(r"[A-Za-z_]\w*(?=\[)", numbered, expression_text(equation.expr))
 
 
 def _at_points(shape: tuple[int, ...], samples: int) -> Iterator[tuple[int, ...]]:

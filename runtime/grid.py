@@ -126,7 +126,7 @@ def points(cut: Cut, dtype: str, targets: str = "real", seed: int = 0) -> dict[s
     kind = np.dtype(dtype)
     rng = np.random.default_rng(seed)
     line = numbers(program, dtype)
-    samples = 2 * len(line)
+    samples = len(line) + len(line) // 2
     limits = lookup_limits(program)
     forward = [r for r in cut.roots if not _is_adjoint(r, cut)]
     given: dict[str, NDArray[Any]] = {}
@@ -153,7 +153,7 @@ def _is_adjoint(name: str, cut: Cut) -> bool:
 def _root(line: NDArray[Any], shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:
     """The numbers twice: beside others, and (every third time) in a tie with itself or its negative."""
     units = math.prod(shape[1:])
-    first = np.concatenate([line, line]).astype(float)
+    first = np.resize(line, shape[0]).astype(float)
     made = np.empty((len(first), units))
     made[:, 0] = first
     for k in range(1, units):

@@ -40,10 +40,13 @@ class Table(Mapping[tuple[int, ...], Any]):
 
     def __init__(self, array: NDArray[Any]) -> None:
         self.array, self.integer = array, array.dtype.kind == "i"
+        self.known: dict[tuple[int, ...], Any] = {}
 
     def __getitem__(self, position: tuple[int, ...]) -> Any:
-        value = self.array[position] if position else self.array.reshape(-1)[0]
-        return int(value) if self.integer else mp.mpf(float(value))
+        if position not in self.known:
+            value = self.array[position] if position else self.array.reshape(-1)[0]
+            self.known[position] = int(value) if self.integer else mp.mpf(float(value))
+        return self.known[position]
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         return iter(np.ndindex(self.array.shape))

@@ -6,6 +6,7 @@ derived as well. A test proves each rule: equal values where both sides have one
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,10 +28,52 @@ def named_functions(program: Program) -> Program:
     before   1/(1 + exp(-z))    exp(z)/(1 + exp(z))    log(1 + exp(z))    exp(z) - 1    log(1 + z)    sinh(z)/cosh(z)
     after    sigmoid(z)         sigmoid(z)             softplus(z)        expm1(z)      log1p(z)      tanh(z)
 
-    before   1 + erf(z)         1 + tanh(z)
-    after    erfc(-z)           2 sigmoid(2 z)
+    before   1 + erf(z)         1 + tanh(z)        1/(1 + 3 exp(-z))    log(2 + exp(z))              exp(z) - exp(-z)
+    after    erfc(-z)           2 sigmoid(2 z)     sigmoid(z - log(3))  softplus(z - log(2)) + log(2)  2 sinh(z)
+
+    before   1 - tanh(z)^2      1 - cos(z)         sqrt(1 + u) - 1         x^2 - y^2
+    after    1/cosh(z)^2        2 sin(z/2)^2       u/(1 + sqrt(1 + u))     (x - y) (x + y)
     """
-    return program.with_equations(_with(e, _named(e.expr)) for e in program.equations)
+    return program.with_equations(_with(e, _uncancelled(_named(e.expr))) for e in program.equations)
+
+
+def _uncancelled(expr: sp.Expr) -> sp.Expr:
+    """Differences as they are written, in the form that keeps their digits; not of what deriving made, which reads
+    stored values: 1 - a**2 is right for the a that is stored."""
+    if not any(isinstance(e, sp.Add) for e in sp.preorder_traversal(expr)):
+        return expr
+    return _bottom_up(expr, lambda node: _difference(node) if isinstance(node, sp.Add) else node)
+
+
+def _difference(node: sp.Add) -> sp.Expr:
+    """Two terms of an opposite sign that are equal somewhere: of squares, of a cosine, of roots."""
+    for one, other in itertools.permutations(node.args, 2):
+        rest = [t for t in node.args if t not in (one, other)]
+        found = _of_two(one, other)
+        if found is not None:
+            return sp.Add(found, *rest)
+    return node
+
+
+def _of_two(one: sp.Expr, other: sp.Expr) -> sp.Expr | None:
+    """one + other without their difference; None where no rule fits."""
+    c, function = other.as_coeff_Mul()
+    if one == -c and function.is_Pow and function.exp == 2 and isinstance(function.base, sp.tanh):
+        return one / sp.cosh(function.base.args[0]) ** 2
+    if one == -c and isinstance(function, sp.cos):
+        return 2 * one * sp.sin(function.args[0] / 2) ** 2
+    if one.is_number and function.is_Pow and function.exp == sp.Rational(1, 2) and isinstance(function.base, sp.Add):
+        number, u = function.base.as_coeff_Add()
+        if number.is_positive and one == -c * sp.sqrt(number):
+            return c * u / (sp.sqrt(number) + function)
+    d, square = one.as_coeff_Mul()
+    if c == -d and d.is_positive and all(_is_square(f) for f in (square, function)):
+        return d * (square.base - function.base) * (square.base + function.base)
+    return None
+
+
+def _is_square(expr: sp.Expr) -> bool:
+    return expr.is_Pow and expr.exp == 2 and expr.base in elements(expr.base)
 
 
 def stable_values(equation: Equation) -> Equation:
@@ -136,17 +179,31 @@ def _name_node(node: sp.Basic) -> sp.Basic:
     if isinstance(node, sp.log):
         return _logarithm(node)
     if isinstance(node, sp.Add):
-        return _beside_one(_exponential_minus_one(node))
+        return _beside_one(_exponential_minus_one(_hyperbolic(node)))
+    return node
+
+
+def _hyperbolic(node: sp.Add) -> sp.Expr:
+    """c exp(u) - c exp(-u) = 2 c sinh(u), and with a plus cosh."""
+    powers = [(t, *t.as_coeff_Mul()) for t in node.args if t.has(sp.exp)]
+    for (one, c, f), (other, d, g) in itertools.combinations(powers, 2):
+        if isinstance(f, sp.exp) and isinstance(g, sp.exp) and abs(c) == abs(d) and f.args[0] == -g.args[0]:
+            u = -f.args[0] if f.args[0].could_extract_minus_sign() else f.args[0]
+            sign = c if u == f.args[0] else d
+            made = 2 * sign * (sp.cosh(u) if c == d else sp.sinh(u))
+            return sp.Add(made, *(t for t in node.args if t not in (one, other)))
     return node
 
 
 def _beside_one(node: sp.Expr) -> sp.Expr:
-    """c + c erf(u) = c erfc(-u), and c + c tanh(u) = 2 c sigmoid(2 u); with a minus likewise."""
-    number, rest = node.as_coeff_Add()
+    """c + c erf(u) = c erfc(-u), and c + c tanh(u) = 2 c sigmoid(2 u), with a minus likewise; and back to tanh."""
+    number, rest = node.as_coeff_Add() if isinstance(node, sp.Add) else (sp.Integer(0), node)
     if number == 0:
         return node
     for term in sp.Add.make_args(rest):
         c, function = term.as_coeff_Mul()
+        if isinstance(function, sigmoid) and c == -2 * number:
+            return sp.Add(-number * sp.tanh(function.args[0] / 2), *(t for t in sp.Add.make_args(rest) if t != term))
         if abs(c) == abs(number) and isinstance(function, sp.erf | sp.tanh):
             u = function.args[0] * c / number
             others = (t for t in sp.Add.make_args(rest) if t != term)
@@ -154,17 +211,22 @@ def _beside_one(node: sp.Expr) -> sp.Expr:
     return node
 
 
-def _exponent_beside_one(expr: sp.Expr) -> sp.Expr | None:
-    """u, where the expression is 1 + exp(u)."""
-    if isinstance(expr, sp.Add) and len(expr.args) == 2 and expr.args[0] == 1 and isinstance(expr.args[1], sp.exp):
-        return expr.args[1].args[0]
+def _exponent_beside_one(expr: sp.Expr) -> tuple[sp.Expr, sp.Expr] | None:
+    """a and u, where the expression is a (1 + exp(u)) for a number a, be it written a + c exp(v)."""
+    if not isinstance(expr, sp.Add) or len(expr.args) != 2:
+        return None
+    number, rest = expr.as_coeff_Add()
+    c, exponential = rest.as_coeff_Mul()
+    if number.is_positive and c.is_positive and isinstance(exponential, sp.exp):
+        return number, exponential.args[0] + sp.log(c / number)
     return None
 
 
 def _logistic_power(node: sp.Pow) -> sp.Expr:
-    u = _exponent_beside_one(node.base)
-    if u is not None and node.exp.is_integer and node.exp.is_negative:
-        return sigmoid(-u) ** (-node.exp)
+    found = _exponent_beside_one(node.base)
+    if found is not None and node.exp.is_integer and node.exp.is_negative:
+        number, u = found
+        return number**node.exp * sigmoid(-u) ** (-node.exp)
     return node
 
 
@@ -176,20 +238,25 @@ def _logistic_product(node: sp.Mul) -> sp.Expr:
         if isinstance(base, sigmoid) and power.is_integer and power.is_positive:
             u = -base.args[0]
             for other, exponential in enumerate(factors):
-                if isinstance(exponential, sp.exp) and expanded_if_short(exponential.args[0] - u) == 0:
-                    rest = [f for k, f in enumerate(factors) if k not in (at, other)]
-                    return sp.Mul(sigmoid(u), base ** (power - 1), *rest)
-        if isinstance(base, sp.cosh) and power == -1 and sp.sinh(base.args[0]) in factors:
-            rest = [f for f in factors if f not in (factor, sp.sinh(base.args[0]))]
-            return sp.Mul(sp.tanh(base.args[0]), *rest)
+                if isinstance(exponential, sp.exp):
+                    beside = expanded_if_short(exponential.args[0] - u)  # a number, where exp(-z) had a factor
+                    if beside.is_number:
+                        rest = [f for k, f in enumerate(factors) if k not in (at, other)]
+                        return sp.Mul(sp.exp(beside), sigmoid(u), base ** (power - 1), *rest)
+        if isinstance(base, sp.cosh) and power.is_integer and power.is_negative:
+            sine = sp.sinh(base.args[0])
+            if sine in factors:
+                rest = [f for f in factors if f not in (factor, sine)]
+                return sp.Mul(sp.tanh(base.args[0]), base ** (power + 1), *rest)
     return node
 
 
 def _logarithm(node: sp.log) -> sp.Expr:
     inside = node.args[0]
-    u = _exponent_beside_one(inside)
-    if u is not None:
-        return softplus(u)
+    found = _exponent_beside_one(inside)
+    if found is not None:
+        number, u = found
+        return sp.log(number) + softplus(u)
     if isinstance(inside, sigmoid):
         return -softplus(-inside.args[0])
     if isinstance(inside, sp.Add) and inside.args[0] == 1:
@@ -200,9 +267,9 @@ def _logarithm(node: sp.log) -> sp.Expr:
     return node
 
 
-def _exponential_minus_one(node: sp.Add) -> sp.Expr:
+def _exponential_minus_one(node: sp.Expr) -> sp.Expr:
     """c exp(u) - c + rest = c expm1(u) + rest."""
-    number, rest = node.as_coeff_Add()
+    number, rest = node.as_coeff_Add() if isinstance(node, sp.Add) else (sp.Integer(0), node)
     if number == 0:
         return node
     for term in sp.Add.make_args(rest):
@@ -243,7 +310,8 @@ def logarithms_opened(program: Program) -> Program:
 
     before   p[n,i] = exp(z[n,i])/s[n];   l[n] = -log(p[n,y[n]])
     after    p[n,i] = exp(z[n,i])/s[n];   l[n] = log(s[n]) - z[n,y[n]]
-    likewise log(a) with a = sigmoid(z) gives -softplus(-z), and log(1 - a) gives -softplus(z)
+    likewise log(a) with a = sigmoid(z) gives -softplus(-z), and log(1 - a) gives -softplus(z);
+    log(1 + s) with s a sum of exponentials gives softplus(log(s)), which can be shifted
     """
     equations: list[Equation] = []
     defined: dict[str, Equation] = {}
@@ -273,6 +341,10 @@ def _opened(node: sp.Basic, defined: dict[str, Equation]) -> sp.Basic:
         opened = _log_of(inside)
         if opened is not None:
             return opened
+    number, rest = inside.as_coeff_Add()
+    summed = defined.get(name_of(rest)) if rest in elements(rest) else None
+    if number.is_positive and summed is not None and _sum_of_exponentials(summed) is not None:
+        return sp.log(number) + softplus(sp.log(rest) - sp.log(number))
     for read in elements(inside):
         value = inlined(read, defined)
         if value is None or not value.has(sp.exp, sigmoid):
@@ -330,6 +402,20 @@ def _sum_of_exponentials(equation: Equation) -> tuple[sp.Expr, sp.Sum] | None:
     return factor, total
 
 
+def _weighted(equation: Equation, summed: sp.Sum) -> sp.Expr | None:
+    """The weights g, where an equation is sum_j g_j exp(u_j) and the other sum is sum_j exp(u_j)."""
+    total = equation.contraction
+    if equation.expr != total or not isinstance(total, sp.Sum) or len(total.limits) != 1:
+        return None
+    ((own, *bounds),), ((other, *others),) = total.limits, summed.limits
+    function = total.function.xreplace({own: other})
+    factors = sp.Mul.make_args(function)
+    if bounds != others or summed.function not in factors or len(factors) < 2:
+        return None
+    weight = sp.Mul(*(f for f in factors if f != summed.function))
+    return None if weight.has(sp.exp) else weight
+
+
 def _shifted(program: Program, total: Equation, taken: set[str]) -> Program:
     found = _sum_of_exponentials(total)
     assert found is not None
@@ -337,22 +423,28 @@ def _shifted(program: Program, total: Equation, taken: set[str]) -> Program:
     exponent = summed.function.args[0]
     if any(isinstance(t, MaxOver) for t in sp.preorder_traversal(exponent)) or _has_shift(exponent, program):
         return program
-    readers = [e for e in program.equations if total.name in e.reads]
+    weights = {e.name: _weighted(e, summed) for e in program.equations if e.indices == total.indices}
+    group = {total.name, *(name for name, weight in weights.items() if weight is not None)}
+    readers = [e for e in program.equations if group & set(e.reads)]
     name = unique(f"{_stem(total.name)}_max", set(taken))
     maximum = Equation(name, total.indices, MaxOver(exponent, *summed.limits), total.rule, constant=True)
     shift = maximum.element
     replaced: dict[str, Equation] = {
         total.name: _with(total, factor * sp.Sum(sp.exp(exponent - shift), *summed.limits)),
     }
+    for equation in program.equations:
+        weight = weights.get(equation.name)
+        if weight is not None:
+            replaced[equation.name] = _with(equation, sp.Sum(weight * sp.exp(exponent - shift), *summed.limits))
     for reader in readers:
-        expr = _read_shifted(reader.expr, total, shift)
+        expr = _read_shifted(reader.expr, group, total, shift)
         if expr is None:
             return program
         replaced[reader.name] = _with(reader, expr)
     taken.add(name)
     equations: list[Equation] = []
     for equation in program.equations:
-        if equation.name == total.name:
+        if equation.name in group and maximum not in equations:
             equations.append(maximum)
         equations.append(replaced.get(equation.name, equation))
     return program.with_equations(equations)
@@ -371,18 +463,18 @@ def _has_shift(exponent: sp.Expr, program: Program) -> bool:
     return False
 
 
-def _read_shifted(expr: sp.Expr, total: Equation, shift: sp.Expr) -> sp.Expr | None:
-    """The reader of a sum s, in terms of the shifted sum: s = exp(m) s'. None where m would stay behind."""
-    reads = [r for r in elements(expr) if name_of(r) == total.name]
-    if len(reads) != 1:
+def _read_shifted(expr: sp.Expr, group: set[str], total: Equation, shift: sp.Expr) -> sp.Expr | None:
+    """The reader of sums s, in terms of the shifted ones: s = exp(m) s'. None where m would stay behind."""
+    reads = [r for r in elements(expr) if name_of(r) in group]
+    read = next((r for r in reads if name_of(r) == total.name), None)
+    if read is None or len(reads) != len({name_of(r) for r in reads}) or len({where_of(r) for r in reads}) > 1:
         return None
-    read = reads[0]
     here = shift.xreplace(dict(zip((i.symbol for i in total.indices), where_of(read), strict=True)))
     lone = sp.Symbol("shift_", real=True)
     standing = sp.Symbol("log_s_", real=True)
     logarithms = [e for e in expr.atoms(sp.log) if read in sp.Mul.make_args(e.args[0])]
     opened = expr.xreplace({e: here + e.subs(read, standing) for e in logarithms})
-    opened = _bottom_up(opened.xreplace({read: read * lone}), lambda node: _ratio(node, here, lone))
+    opened = _bottom_up(opened.xreplace({r: r * lone for r in reads}), lambda node: _ratio(node, here, lone))
     if opened.has(lone):
         return None
     return opened.xreplace({standing: read})

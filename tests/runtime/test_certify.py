@@ -40,3 +40,10 @@ def test_a_wrong_line_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: object
     monkeypatch.setattr(expression, "FUNCTIONS", {**expression.FUNCTIONS, sp.tanh: "sinh"})
     certificate = cr.check(small())
     assert {fault.split(" = ")[0] for fault in certificate.faults} == {"(2) x1[n,i]"}
+
+
+def test_what_users_write() -> None:
+    """Forms that cancel or overflow as they are written."""
+    cancelling = ("1 - tanh(z)**2", "1/(1 + 3*exp(-z))")
+    certificate = cr.check(cr.Model(1, [*(cr.Dense(2, formula) for formula in cancelling), cr.Dense(1)]))
+    assert certificate.holds, certificate.text()

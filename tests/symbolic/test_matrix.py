@@ -51,6 +51,7 @@ FITTING = {
 FUNCTIONS: Mapping[str, Any] = {
     **{f: getattr(np, f) for f in ("exp", "log", "sin", "cos", "tanh", "cosh", "sinh", "sign", "expm1", "log1p")},
     "erf": np.vectorize(math.erf),
+    "erfc": np.vectorize(math.erfc),
     "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
     "softplus": lambda z: np.log1p(np.exp(z)),
 }
