@@ -94,9 +94,8 @@ def derive(program: Program, loss: str = "L", wrt: Iterable[str] | None = None) 
         _check_slope(smooth, equation)
         for name, contribution in _contributions(equation, smooth, seed, program, alive):
             parts[name].append((contribution, equation.name))
-    given = {t.name: t for t in program.tensors}
     for name in (w for w in wanted if w not in adjoint):
-        settle(given[name] if name in given else program.by_name[name])
+        settle(program.by_name[name])
     return Derived(program, tuple(backward), adjoint, wanted)
 
 

@@ -198,7 +198,9 @@ def test_own_rule_by_text_and_by_sympy() -> None:
         "own", {"m": mu * m + g, "w": w - lr * m}, states={"m": 0.0}, hyperparameters={"lr": 0.01, "mu": 0.9}
     )
     assert text == symbols
-    assert custom_optimiser("own", {"w": "w - lr*g"}).hyperparameters == {"lr": 0.01}
+    plain = custom_optimiser("own", {"w": "w - lr*g"})
+    assert plain.hyperparameters == {"lr": 0.01}
+    assert plain == custom_optimiser("own", {"w": "w - lr*g"}, source="a paper"), "where it is from changes no rule"
     assert trajectory(text, 100, 10) == trajectory(optimiser("momentum"), 100, 10)
 
 
