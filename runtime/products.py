@@ -75,9 +75,9 @@ def product_of(real, size):
     """
     lanes, rows_of_tile, rows_of_small = vector_bytes() // size, TILE_ROWS, SMALL_TILE_ROWS
     width_of_panel, on_stack = 2 * lanes, stack(DEEPEST * 2 * vector_bytes())
-    wide = instructions("wide_tile", real, tile(rows_of_tile, 2, masked=False))
-    small = instructions("small_tile", real, tile(rows_of_small, 2, masked=False))
-    some = instructions("some_tile", real, tile(rows_of_tile, 2, masked=True))
+    wide = instructions("wide_tile", real, tile(rows_of_tile, 2))
+    small = instructions("small_tile", real, tile(rows_of_small, 2))
+    some = instructions("some_tile", real, tile(rows_of_tile, 2, overlapping=True))
     narrow = instructions("narrow_tile", real, tile(rows_of_tile, 1, masked=True))
     line = instructions("line", real, tile(1, 2, masked=True))
     few, turned = instructions("dots", real, dots), instructions("turn", real, turn)

@@ -143,30 +143,38 @@ def instructions(name, real, emit):
     return function
 
 
-def tile(rows, vectors, masked):
-    """out[r, c] = start[c] + sum_k left[r*left_row + k*left_step] right[k*right_row + c], for c below `width`."""
+def tile(rows, vectors, masked=False, overlapping=False):
+    """out[r, c] = start[c] + sum_k left[r*left_row + k*left_step] right[k*right_row + c], for c below `width`.
+
+    What is beyond `width` is masked, which processors store slowly; or the last vector ends there, and overlaps the one
+    before, which computes the same.
+    """
 
     def emit(code, depth, left, left_row, left_step, right, right_row, out, out_row, width, start):
         builder, lanes = code.builder, code.lanes
         masks = [None] * vectors
         if masked:
             masks = [code.mask(builder.sub(width, WORD(c * lanes))) for c in range(vectors)]
+        columns = [WORD(c * lanes) for c in range(vectors)]
+        if overlapping:
+            columns[-1] = builder.sub(width, WORD(lanes))
+
+        def vectors_at(line):
+            return [code.load(code.at(line, c), mask) for c, mask in zip(columns, masks, strict=True)]
 
         def step(k, totals):
-            line, column = code.at(right, code.times(right_row, k)), code.at(left, code.times(left_step, k))
-            read = [code.load(code.at(line, c * lanes), masks[c]) for c in range(vectors)]
+            read, column = vectors_at(code.at(right, code.times(right_row, k))), code.at(left, code.times(left_step, k))
             made = []
             for r in range(rows):
                 number = code.spread(code.number(code.at(column, code.times(left_row, r))))
                 made += [code.fma(number, read[c], totals[r * vectors + c]) for c in range(vectors)]
             return made
 
-        first = [code.load(code.at(start, c * lanes), masks[c]) for c in range(vectors)]
-        totals = code.loop(depth, 1, first * rows, step)
+        totals = code.loop(depth, 1, vectors_at(start) * rows, step)
         for r in range(rows):
             line = code.at(out, code.times(out_row, r))
             for c in range(vectors):
-                code.store(totals[r * vectors + c], code.at(line, c * lanes), masks[c])
+                code.store(totals[r * vectors + c], code.at(line, columns[c]), masks[c])
 
     return emit
 
