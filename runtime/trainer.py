@@ -107,7 +107,7 @@ class Trainer:
             check_full_batch(self)
         else:
             update = Update(self.optimiser, self.clip_value, self.clip_norm)
-        self._choice = ThreadChoice(threads_at_most(self.threads))
+        self._choice, self._pace = ThreadChoice(threads_at_most(self.threads)), _Pace()
         self.kernels = Kernels(model, dtype, update, self._choice.most)
         self.dtype = dtype
         self.history = History()
@@ -230,7 +230,7 @@ class Trainer:
         session.prepare_roll_back()
         session.guard = Guard(self._training, session.given, self._formula)
         session.keeper.begin()
-        pace = _Pace()
+        pace = self._pace
         with session.listening(), Orders() as orders:
             while at.epoch < at.planned:
                 plan = self._plan(at.epoch, len(data), orders)

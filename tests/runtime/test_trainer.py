@@ -665,6 +665,5 @@ def test_a_later_epoch_is_one_call_of_the_compiled_loop() -> None:
     run = training.epoch
     training.epoch = lambda *given: calls.append(given[-1] - given[-2]) or run(*given)
     trainer.fit(X, Y, epochs=3, verbose=0)
-    assert calls[0] == 1  # the pace of a step is measured
-    assert sum(calls) == 150
+    assert sum(calls) == 150  # the pace of a step was measured by the `fit` before
     assert len(calls) < 8, textwrap.shorten(f"{calls}", 200)
