@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .derivation import Derivation
 
 DIGITS = 40
-LONGEST_EXPANSION = 4_000  # operations of an expanded loss; beyond it derivatives are carried forward
+LONGEST_EXPANSION = 1_000  # operations of an expanded loss; beyond it derivatives are carried forward
 MOST_ENTRIES = 24  # of one parameter; more are sampled
 
 Values = Mapping[str, Mapping[tuple[int, ...], Any]]
