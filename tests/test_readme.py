@@ -43,7 +43,7 @@ def test_the_two_commands_are_one_line_each() -> None:
     install, test = blocks("sh")[:2]
     assert all(block.count("\n") == 1 and len(block.split("&&")) == 3 for block in (install, test))
     assert install.strip().endswith("chainrule train examples/digits.toml")
-    assert test.strip().endswith("pytest -q")
+    assert test.strip().endswith("pytest -q -n 2 --dist loadfile")
     assert "'.[test]'" in test
 
 
