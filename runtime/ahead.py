@@ -27,7 +27,7 @@ COMMAND: Final = "import sys; from {package}.runtime.ahead import compile_parts;
 def compile_driver_ahead(dtype: str) -> None:
     """Begin to compile what is missing of the driver, if that is much, and a core is there for it."""
     missing = {name: path for name, path in parts_of_driver(dtype).items() if not path.is_file()}
-    if len(missing) < FEWEST or (os.cpu_count() or 1) < 2 or not sys.executable or getattr(sys, "frozen", False):
+    if len(missing) < FEWEST or (os.cpu_count() or 1) < 2 or not _is_python():
         return
     package = __name__.partition(".")[0]
     home = Path(sys.modules[package].__file__ or "").parent.parent
@@ -42,6 +42,11 @@ def compile_driver_ahead(dtype: str) -> None:
             stderr=subprocess.DEVNULL,
         )
         atexit.register(_end, process, os.getpid())
+
+
+def _is_python() -> bool:
+    """Whether what runs this process is Python itself, and not a program that has it inside."""
+    return "python" in Path(sys.executable or "").name.lower() and not getattr(sys, "frozen", False)
 
 
 def _end(process: subprocess.Popen[bytes], parent: int) -> None:

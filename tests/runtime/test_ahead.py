@@ -78,3 +78,14 @@ def test_a_process_that_cannot_be_started_is_no_obstacle(
     monkeypatch.setattr(ahead.subprocess, "Popen", refuse)
     ahead.compile_driver_ahead("float32")
     assert cr.compile(cr.Model(2, [cr.Dense(1)]), "float32")
+
+
+def test_a_program_that_has_python_inside_is_not_started(
+    begun: Begun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(team().code, "stem", tmp_path / "driver")
+    for program in ("/usr/bin/blender", "", None):
+        monkeypatch.setattr(ahead.sys, "executable", program)
+        ahead.compile_driver_ahead.cache_clear()
+        ahead.compile_driver_ahead("float32")
+    assert not begun
