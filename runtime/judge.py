@@ -134,7 +134,7 @@ class Judge:
         return lambda value: bool(mp.isfinite(computed)) and abs(value - computed) <= self.bound * abs(value)
 
     def _error(self, right: Any, computed: Any, equation: Equation, function: Compiled, where: Where) -> float:
-        """The error as a part of the value, or of what the terms add up to; above the bound where it is wrong."""
+        """The error as a part of the value and of what the terms add up to; above the bound where it is wrong."""
         if isinstance(computed, int):
             return 0.0 if computed == right else math.inf
         if abs(right) > self.largest * (1 - 4 * self.unit):
@@ -145,7 +145,7 @@ class Judge:
         if difference <= self.tiny or difference == 0:
             return 0.0
         relative = float(min(difference / abs(right), mp.mpf("1e300"))) if right else math.inf
-        if relative <= self.bound:
+        if relative <= LAST_DIGITS * self.unit:
             return relative
         depends = dependence(function, where)
         allowed = min((LAST_DIGITS + 2 * self._terms(equation)) * self.unit, self.bound) * depends

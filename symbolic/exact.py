@@ -8,6 +8,7 @@ a result comes with how much it depends on the last digits of each.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -73,6 +74,9 @@ RULES: Final[Mapping[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]]] =
     sigmoid: (_logistic, lambda u: _logistic(u) * _logistic(-u)),
     softplus: (lambda u: max(u, 0) + mp.log1p(_exp(-abs(u))), _logistic),
 }
+COMPARISONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
 STEPS: Final[Mapping[type, Callable[[Any], Any]]] = {sp.floor: mp.floor, sp.ceiling: mp.ceil, sp.sign: mp.sign}
 
 
@@ -161,14 +165,14 @@ def _read(expr: sp.Expr) -> Compiled:
 def _constant(expr: sp.Expr) -> Compiled:
     if expr.is_Integer:
         return lambda _: int(expr)
-    if expr.is_Rational:
-        return lambda _: mp.mpf(expr.p) / expr.q
     known: dict[int, Any] = {}
 
     def constant(_: Where) -> Any:
-        if mp.dps not in known:
-            known[mp.dps] = mp.mpf(str(expr.evalf(mp.dps + 5)))
-        return known[mp.dps]
+        digits = mp.dps
+        if digits not in known:
+            exact = expr.is_Rational
+            known[digits] = mp.mpf(expr.p) / expr.q if exact else mp.mpf(str(expr.evalf(digits + 5)))
+        return known[digits]
 
     return constant
 
@@ -258,15 +262,15 @@ def _condition(condition: sp.Basic) -> Callable[[Where], bool]:
         return lambda where: not inner(where)
     left, right = compiled(condition.lhs), compiled(condition.rhs)
     computed = any(s.args and not isinstance(s, sp.Indexed) and not s.is_number for s in condition.args)
-    word, key = condition.rel_op, expression_text(condition)
+    compare, key = COMPARISONS[condition.rel_op], expression_text(condition)
 
     def holds(where: Where) -> bool:
         a, b = value_in(left(where)), value_in(right(where))
         if computed and abs(a - b) <= where.near * (abs(a) + abs(b)):
             where.at_kink = True
-        found = {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b, "==": a == b, "!=": a != b}[word]
-        where.sides.setdefault(key, set()).add(bool(found))
-        return bool(found)
+        found = bool(compare(a, b))
+        where.sides.setdefault(key, set()).add(found)
+        return found
 
     return holds
 

@@ -33,6 +33,9 @@ def named_functions(program: Program) -> Program:
 
     before   1 - tanh(z)^2      1 - cos(z)         sqrt(1 + u) - 1         x^2 - y^2
     after    1/cosh(z)^2        2 sin(z/2)^2       u/(1 + sqrt(1 + u))     (x - y) (x + y)
+
+    before   (exp(z) - 1)/(1 + exp(z))       sigmoid(z) - sigmoid(-z)
+    after    tanh(z/2)                       tanh(z/2)
     """
     return program.with_equations(_with(e, _uncancelled(_named(e.expr))) for e in program.equations)
 
@@ -84,8 +87,11 @@ def stable_values(equation: Equation) -> Equation:
 
     before   da[n,i] sigmoid(z[n,i]) (1 - sigmoid(z[n,i]))      where no sigmoid(z) is added to it
     after    da[n,i] sigmoid(z[n,i]) sigmoid(-z[n,i])
+
+    before   da[n,i] (1 - cos(z[n,i]))      after    2 da[n,i] sin(z[n,i]/2)^2
     """
     expr = _complements(_named(equation.expr))
+    expr = _uncancelled(expr) if expr.has(sp.cos) else expr
     if expr.has(sp.log) and expr.has(sp.cosh):
         expr = expr.replace(
             lambda e: isinstance(e, sp.log) and isinstance(e.args[0], sp.cosh),
@@ -156,7 +162,7 @@ def _with(equation: Equation, expr: sp.Expr) -> Equation:
 
 
 def _named(expr: sp.Expr) -> sp.Expr:
-    if not expr.has(sp.exp, sp.log, sp.cosh, sp.erf, sp.tanh):
+    if not expr.has(sp.exp, sp.log, sp.cosh, sp.erf, sp.tanh, sigmoid):
         return expr
     return _bottom_up(expr, _name_node)
 
@@ -179,7 +185,16 @@ def _name_node(node: sp.Basic) -> sp.Basic:
     if isinstance(node, sp.log):
         return _logarithm(node)
     if isinstance(node, sp.Add):
-        return _beside_one(_exponential_minus_one(_hyperbolic(node)))
+        return _beside_one(_exponential_minus_one(_hyperbolic(_mirrored(node))))
+    return node
+
+
+def _mirrored(node: sp.Add) -> sp.Expr:
+    """c sigmoid(u) - c sigmoid(-u) = c tanh(u/2)."""
+    terms = [(t, *t.as_coeff_Mul()) for t in node.args if isinstance(t.as_coeff_Mul()[1], sigmoid)]
+    for (one, c, f), (other, d, g) in itertools.combinations(terms, 2):
+        if c == -d and f.args[0] == -g.args[0]:
+            return sp.Add(c * sp.tanh(f.args[0] / 2), *(t for t in node.args if t not in (one, other)))
     return node
 
 
@@ -231,12 +246,16 @@ def _logistic_power(node: sp.Pow) -> sp.Expr:
 
 
 def _logistic_product(node: sp.Mul) -> sp.Expr:
-    """exp(u) sigmoid(-u)**k = sigmoid(u) sigmoid(-u)**(k - 1); sinh(u)/cosh(u) = tanh(u)."""
+    """exp(u) sigmoid(-u)**k = sigmoid(u) sigmoid(-u)**(k - 1); expm1(u) sigmoid(-u) = tanh(u/2); the quotient of
+    sinh(u) and cosh(u) = tanh(u)."""
     factors = list(node.args)
     for at, factor in enumerate(factors):
         base, power = factor.as_base_exp() if not isinstance(factor, sp.exp) else (factor, sp.Integer(1))
         if isinstance(base, sigmoid) and power.is_integer and power.is_positive:
             u = -base.args[0]
+            if expm1(u) in factors:
+                rest = [f for f in factors if f not in (factor, expm1(u))]
+                return sp.Mul(sp.tanh(u / 2), base ** (power - 1), *rest)
             for other, exponential in enumerate(factors):
                 if isinstance(exponential, sp.exp):
                     beside = expanded_if_short(exponential.args[0] - u)  # a number, where exp(-z) had a factor

@@ -86,6 +86,8 @@ z = sp.Symbol("z", real=True)
         ("log(2 + exp(z))", softplus(z - sp.log(2)) + sp.log(2)),
         ("exp(z) - exp(-z)", 2 * sp.sinh(z)),
         ("(exp(z) - exp(-z))/(exp(z) + exp(-z))", sp.tanh(z)),
+        ("(1 - exp(-z))/(1 + exp(-z))", sp.tanh(z / 2)),
+        ("1/(1 + exp(-z)) - 1/(1 + exp(z))", sp.tanh(z / 2)),
         ("1 - tanh(z)**2", sp.cosh(z) ** -2),
         ("1 - cos(z)", 2 * sp.sin(z / 2) ** 2),
         ("sqrt(1 + z**2) - 1", z**2 / (1 + sp.sqrt(z**2 + 1))),
