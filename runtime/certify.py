@@ -2,7 +2,8 @@
 
 Equations are proven at tiny extents (`symbolic/proof.py`). Their emitted lines are compiled twice and looked at entry
 by entry, each against its printed formula at the very numbers that it read: in the model's own kernel, at random
-parameters of several sizes, and in the cut program of `grid.py`, at hard points.
+parameters of several sizes, and in the cut program of `grid.py`, at hard points. What they do together, and what a step
+of training does, is looked at in `whole.py`.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from numpy.typing import NDArray
 from ..codegen.request import Request
 from ..symbolic.derivation import Derivation
 from ..symbolic.derive import Derived
-from ..symbolic.language import Equation, Kind, Program, Role
+from ..symbolic.language import Equation, Program, Role
 from ..symbolic.model import Model, Variant
 from ..symbolic.optimisers import Optimiser
 from ..symbolic.proof import Proof, proofs, proofs_of_update
-from ..symbolic.prove import lookup_limits
 from ..symbolic.text import expression_text
 from . import machine as machines
 from .certificate import DTYPES, Certificate, Measured, Row
+from .drawn import random_values
 from .grid import Cut, cut, points
 from .judge import Judge, Table, Verdict
 from .kernels import Kernels, machine_of, support_source
 from .load import stored
+from .whole import wholes
 
 SAMPLES: Final = 5  # in the model's own kernel
 SIZES: Final = (1.0, 1e-4, 8.0)  # of its parameters and inputs
@@ -57,7 +59,8 @@ def check(model: Model, optimiser: Optimiser | None = None, seed: int = 0) -> Ce
     if optimiser is not None:
         rows += [_proof_row(f"u{k}", p, {}) for k, p in enumerate(proofs_of_update(optimiser, seed), start=1)]
     notes = [f"never met on both sides: {condition}" for condition in proven.unseen]
-    return Certificate(model.name, tuple(rows), notes=tuple(notes))
+    found_of_wholes = wholes(model, optimiser, seed)
+    return Certificate(model.name, tuple(rows), found_of_wholes, tuple(notes))
 
 
 def _rows(
@@ -172,41 +175,11 @@ def runs(model: Model, derivation: Derivation, dtype: str, rng: np.random.Genera
     kernels = Kernels(model, dtype)
     machine = kernels.machine(derivation.variant)
     for size in SIZES:
-        given, parameters = random_values(derivation.forward, machine.real, model.loss.targets, size, rng)
+        given, parameters = random_values(derivation.forward, machine.real, model.loss.targets, size, rng, SAMPLES)
         workspace = machine.workspace("gradients", SAMPLES)
         table = machine.table("gradients", {**workspace, **parameters, **given})
         machine.run("gradients", table, SAMPLES, SAMPLES)
         yield Run(parameters, given, workspace)
-
-
-def random_values(
-    program: Program, real: np.dtype[Any], targets: str, size: float, rng: np.random.Generator
-) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """Inputs, targets and parameters at random."""
-    given: dict[str, NDArray[Any]] = {}
-    parameters: dict[str, NDArray[Any]] = {}
-    limits = lookup_limits(program)
-    for tensor in program.tensors:
-        shape = tuple(program.size(i.extent, SAMPLES) for i in tensor.indices) or (1,)
-        if tensor.role is Role.PARAMETER:
-            fan = math.prod(shape[1:])
-            parameters[tensor.name] = machines.aligned(shape, real)
-            parameters[tensor.name][...] = rng.normal(0, size / math.sqrt(fan), shape)
-        elif tensor.kind is Kind.INTEGER:
-            given[tensor.name] = rng.integers(0, limits.get(tensor.name, 2), shape)
-        else:
-            given[tensor.name] = machines.aligned(shape, real)
-            drawn = rng.normal(0, 1, shape) if tensor.role is Role.INPUT else _drawn(targets, shape, rng)
-            given[tensor.name][...] = rng.uniform(0, 1, shape) if tensor.role is Role.WEIGHT else drawn
-    return given, parameters
-
-
-def _drawn(targets: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:
-    if targets == "sign":
-        return rng.choice([-1.0, 1.0], shape)
-    if targets == "count":
-        return rng.integers(0, 9, shape).astype(float)
-    return rng.uniform(0, 1, shape) if targets == "probability" else rng.normal(0, 1, shape)
 
 
 def _some(equation: Equation, shape: tuple[int, ...], rng: np.random.Generator) -> Iterable[tuple[int, ...]]:

@@ -97,6 +97,7 @@ class Where:
 
     near    a condition whose sides, which are computed, differ by less than this part of them: at a kink
     sides   condition -> the truth values that it had
+    margin  the least difference, not 0, of two sides that were compared: how far the next kink is
     """
 
     integers: dict[sp.Symbol, int]
@@ -105,6 +106,12 @@ class Where:
     near: Any = 0
     at_kink: bool = False
     sides: dict[str, set[bool]] = field(default_factory=dict)
+    margin: Any = mpmath.inf
+
+    def compared(self, left: Any, right: Any) -> None:
+        """Keep how far two sides are apart."""
+        if left != right and not (isinstance(left, int) and isinstance(right, int)):
+            self.margin = min(self.margin, abs(left - right))
 
 
 def value_in(number: Any) -> Any:
@@ -144,7 +151,13 @@ def compiled(expr: sp.Basic) -> Compiled:
         return lambda where: _absolute(inner(where), expr, where)
     if expr.func in STEPS:
         inner, step = compiled(expr.args[0]), STEPS[expr.func]
-        return lambda where: int(step(value_in(inner(where))))
+
+        def stepped(where: Where) -> int:
+            value = value_in(inner(where))
+            where.compared(value, 0 if expr.func is sp.sign else mp.nint(value))
+            return int(step(value))
+
+        return stepped
     if expr.func in RULES:
         inner, (function, slope) = compiled(expr.args[0]), RULES[expr.func]
         return lambda where: _applied(function, slope, inner(where))
@@ -228,6 +241,7 @@ def _power(base: Any, exponent: Any) -> Any:
 
 def _absolute(number: Any, expr: sp.Expr, where: Where) -> Any:
     value = value_in(number)
+    where.compared(value, 0)
     where.sides.setdefault(f"{expression_text(expr.args[0])} > 0", set()).add(bool(value > 0))
     return Dual(abs(value), number.scaled(mp.sign(value))) if isinstance(number, Dual) else abs(value)
 
@@ -266,6 +280,7 @@ def _condition(condition: sp.Basic) -> Callable[[Where], bool]:
 
     def holds(where: Where) -> bool:
         a, b = value_in(left(where)), value_in(right(where))
+        where.compared(a, b)
         if computed and abs(a - b) <= where.near * (abs(a) + abs(b)):
             where.at_kink = True
         found = bool(compare(a, b))
