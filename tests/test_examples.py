@@ -62,7 +62,8 @@ def test_a_spec_says_what_it_shows(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["layer_norm", "embedding", "activation", "loss"])
 def test_the_examples_of_ones_own_are_proven(name: str) -> None:
-    cr.load(EXAMPLES / "own" / f"{name}.toml").derivation().prove(samples=1)
+    samples = 1 if name == "activation" else 2  # with its ten classes a proof takes long
+    cr.load(EXAMPLES / "own" / f"{name}.toml").derivation().prove(samples=samples)
 
 
 def test_the_note_is_printed_and_proven(capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,7 +145,8 @@ def test_numbers_are_exact() -> None:
 INTEGERS = [
     "i + 1", "i - j", "2*i - 3*j", "-(i + j)", "3*(i + 1) - j", "i*j", "(i + j)*(i - 1)", "t[i] + 1", "i**2",
     "floor(i/2)",
-    "ceil((i + 3*j)/2)", "floor((2*i + j - 1)/3)", "abs(i - j)", "5", "-2",
+    "ceil((i + 3*j)/2)", "floor((2*i + j - 1)/3)", "abs(i - j)", "5", "-2", "sign(i - j) + i",
+    "where(i < j, i, 2*j) + 1", "where(i < j, i, where(i == j, 7, j))",
 ]  # fmt: skip
 
 
