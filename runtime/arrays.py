@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -24,7 +25,7 @@ def as_inputs(model: Model, x: ArrayLike, place: str = "x") -> Array:
     if array.ndim == 1 and model.inputs == (1,):
         array = array[:, None]
     wanted = f"(samples, {', '.join(map(str, model.inputs))})"
-    if array.ndim < 2 or np.prod(array.shape[1:]) != np.prod(model.inputs):
+    if array.ndim < 2 or math.prod(array.shape[1:]) != math.prod(model.inputs):
         raise DataError(f"{place} has the shape {array.shape}; the model takes {wanted}")
     array = _not_empty(array, place).reshape(len(array), *model.inputs)
     if model.tokens is not None:
@@ -43,22 +44,23 @@ def as_targets(model: Model, y: ArrayLike, place: str = "y") -> Array:
     array = _not_empty(_numeric(y, place), place)
     (*front, outputs), targets = shapes(model)
     loss = model.loss
-    count = len(array) * int(np.prod(front))
+    count = len(array) * math.prod(front)
     if loss.classes and array.size == count and outputs > 1:
         return _whole(array.reshape(len(array), *front), outputs, place, "a class")
-    if array.size != len(array) * int(np.prod(targets)):
+    if array.size != len(array) * math.prod(targets):
         wanted = f"(samples, {', '.join(map(str, targets))})"
         also = " or (samples,) with integer classes" if loss.classes and not front else ""
         raise DataError(f"{place} has the shape {array.shape}; the loss '{loss.name}' takes {wanted}{also}")
     array = array.reshape(len(array), *targets)
     array = all_finite(_real(array), place)
-    words, holds = TARGETS[loss.targets]
-    _all(holds(array), array, place, f"the loss '{loss.name}' takes {words}")
+    if loss.targets in TARGETS:
+        words, holds = TARGETS[loss.targets]
+        _all(holds(array), array, place, f"the loss '{loss.name}' takes {words}")
     return array
 
 
+# Targets that may not be any number.
 TARGETS: Final[Mapping[str, tuple[str, Callable[[Array], Array]]]] = {
-    "real": ("any number", lambda y: np.ones(y.shape, dtype=bool)),
     "probability": ("numbers from 0 to 1", lambda y: (y >= 0) & (y <= 1)),
     "sign": ("-1 or 1", lambda y: np.abs(y) == 1),
     "count": ("numbers of at least 0", lambda y: y >= 0),
@@ -129,7 +131,9 @@ def _all(fine: Array, array: Array, place: str, rule: str) -> None:
 
 
 def cast(array: Array, dtype: str, place: str) -> Array:
-    """The array in this precision, if all of it fits in."""
+    """A finite array in this precision, if all of it fits in."""
+    if array.dtype == dtype and array.flags.carray:
+        return array
     with np.errstate(over="ignore"):
         made = np.require(array, dtype, ["C", "A"])  # in order, and at an address that kernels can load from
     return all_finite(made, f"{place} as {dtype}")

@@ -380,7 +380,7 @@ class Training:
         self.batch_arrays = {**machine.workspace("train", batch_size), **self._given(batch_size)}
         self._scratch_of(1)
         self.batch_arrays["@squares"] = np.zeros(len(self.parameters))
-        self._known, self._addresses = (), None
+        self._known, self._places, self._addresses = (), [], None
 
     def _scratch_of(self, threads):
         self.batch_arrays["@scratch"] = aligned((self.machine.kernels["scratch"] * threads,), np.uint8)
@@ -400,7 +400,7 @@ class Training:
         losses = np.zeros(steps)
         if len(self.batch_arrays["@scratch"]) < self.machine.kernels["scratch"] * self.threads:
             self._scratch_of(self.threads)
-            self._known = ()
+            self._addresses = None
         table, slots = self._table(given), self.machine.kernels["slots"]
         for name, array in (("@order", order), ("@losses", losses), ("@rates", rates)):
             table[slots[name]] = array.ctypes.data
@@ -410,9 +410,11 @@ class Training:
     def _table(self, given):
         """The table of addresses, of which those of the epoch are still missing; made anew for other data."""
         known = tuple(given.values())
-        if len(known) != len(self._known) or any(a is not b for a, b in zip(known, self._known, strict=True)):
+        places = [(array.ctypes.data, len(array)) for array in known]
+        if self._addresses is None or places != self._places:
             arrays = {**self.batch_arrays, **self.parameters, **self.states, "@scalars": self.scalars}
             arrays |= {f"@{name}": array for name, array in given.items()}
             arrays |= dict.fromkeys(("@order", "@losses", "@rates"), self.scalars)  # until they are known
-            self._addresses, self._known = self.machine.table("train", arrays, len(known[0]) if known else 1), known
+            self._addresses = self.machine.table("train", arrays, len(known[0]) if known else 1)
+        self._known, self._places = known, places  # they live as long as their addresses are used
         return self._addresses

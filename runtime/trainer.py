@@ -300,6 +300,8 @@ class Trainer:
         """The mean of the steps' losses; a step counts as much as its samples do."""
         if len(losses) == 1:
             return float(losses[0])
+        if weight is None and len(order) % self.batch_size == 0:
+            return float(np.sum(losses) / len(losses))
         if weight is None:
             sizes = np.full(len(losses), float(self.batch_size))
             sizes[-1] = len(order) - self.batch_size * (len(losses) - 1)
