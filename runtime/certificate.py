@@ -106,7 +106,7 @@ class Certificate:
         lines = [self.title, "", *aligned([HEADINGS, *(cells(row) for row in self.rows)]), ""]
         lines += [f"{w.what}: {w.error:.1e} (bound {w.bound:.0e})" for w in self.wholes]
         remarks = list(self._remarks())
-        lines += ["", "Beyond arguments of 1000:", *remarks] if remarks else []
+        lines += ["", "Beyond arguments of 1000, or the range of the type:", *remarks] if remarks else []
         lines += ["", *self.notes] if self.notes else []
         proven = sum(row.proven is not None for row in self.rows)
         if self.holds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import mpmath
@@ -63,7 +63,7 @@ class Verdict:
     ulp       the same in units of the type's precision
     size      arguments are at most this large where all is right, and at least `least`
     fault     where it fails within what is required, and how
-    remark    what happens beyond
+    remark    what happens beyond, and where a factor is beyond the range of the type
     """
 
     name: str
@@ -119,15 +119,20 @@ class Judge:
                 verdict.error, verdict.at = error, _words(arguments)
             return
         verdict.bad.append(size)
-        said = f"{_how(right, computed)}: {mp.nstr(computed, 8)} instead of {mp.nstr(right, 8)} at {_words(arguments)}"
-        if size <= REQUIRED and not verdict.fault:
-            verdict.fault = said
-        elif size > REQUIRED and not verdict.remark:
-            verdict.remark = said
+        beyond = not mp.isfinite(computed) and beyond_range(self._formula(equation), where, self.largest)
+        how = "beyond the range of a factor" if beyond else _how(right, computed)
+        said = f"{how}: {mp.nstr(computed, 8)} instead of {mp.nstr(right, 8)} at {_words(arguments)}"
+        if size <= REQUIRED and not beyond:
+            verdict.fault = verdict.fault or said
+        else:
+            verdict.remark = verdict.remark or said
+
+    def _formula(self, equation: Equation) -> sp.Expr:
+        return spelled_out(equation.expr, self.shared)
 
     def _function(self, equation: Equation) -> Compiled:
         if equation.name not in self.functions:
-            self.functions[equation.name] = compiled(spelled_out(equation.expr, self.shared))
+            self.functions[equation.name] = compiled(self._formula(equation))
         return self.functions[equation.name]
 
     def _close(self, computed: Any) -> Any:
@@ -175,6 +180,34 @@ class Judge:
             reads = sorted((r.xreplace(first) for r in elements(equation.expr)), key=str)
             self.reads[equation.name] = [(name_of(r), [compiled(w) for w in where_of(r)]) for r in reads]
         return self.reads[equation.name]
+
+
+def beyond_range(expr: sp.Expr, where: Where, largest: float) -> bool:
+    """Whether a factor of a term is itself larger than all numbers of the type, with no other that reads what it reads.
+
+    d**2 exp(s) at s = 90 has no value in float32 for whatever d; exp(z)/(1 + exp(z)) has one in another form.
+    """
+    if isinstance(expr, sp.Sum):
+        (symbol, _, high), *rest = reversed(expr.limits)
+        inner = expr.func(expr.function, *reversed(rest)) if rest else expr.function
+        count = int(compiled(high)(where)) + 1
+        here = ({**where.integers, symbol: k} for k in range(count))
+        return any(beyond_range(inner, replace(where, integers=at), largest) for at in here)
+    if isinstance(expr, sp.Piecewise):
+        return any(beyond_range(value, where, largest) for value, _ in expr.args)
+    if not isinstance(expr, sp.Add | sp.Mul):
+        return False
+    if any(beyond_range(part, where, largest) for part in expr.args):
+        return True
+    return isinstance(expr, sp.Mul) and any(
+        elements(part) and not elements(expr / part) & elements(part) and _larger(part, where, largest)
+        for part in expr.args
+    )
+
+
+def _larger(factor: sp.Expr, where: Where, largest: float) -> bool:
+    value = settled(compiled(factor), where)
+    return bool(mp.isfinite(value) and abs(value) > largest)
 
 
 def _size(arguments: Mapping[str, Any]) -> float:

@@ -34,6 +34,7 @@ from .prove import random_point, tiny_sizes
 from .text import equation_text, expression_text
 
 DIGITS: Final = 60
+MORE_DIGITS: Final = (DIGITS, 600, 6000)  # what is written may cancel: log(1 - sigmoid(200)) has none of 60 left
 TOLERANCE: Final = mpmath.mpf("1e-25")
 SCALES: Final = (1, 1, 0.2, 6)  # of parameters and inputs, point by point
 MORE_SCALES: Final = (2, 20, 0.05, 3, 60, 10)  # for sides of kinks that were not met
@@ -43,6 +44,7 @@ MANY: Final = 800  # entries of all equations
 
 Table = dict[tuple[int, ...], Any]
 Values = dict[str, Table]
+Found = tuple[dict[str, Any], dict[str, str], dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -141,11 +143,18 @@ def proofs_of_program(written: Program, derived: Derived, samples: int = 2, seed
             if count >= enough and all(len(seen) == 2 for seen in sides.values()):
                 break
             given = scaled(random_point(ledger.written, samples, rng), written, scale)
-            tapes = Tape(ledger.written, given, samples), Tape(ledger.prepared, given, samples)
+            for digits in MORE_DIGITS:
+                before = ledger.found(), inputs_ledger.found()
+                with mp.workdps(digits):
+                    tapes = Tape(ledger.written, given, samples), Tape(ledger.prepared, given, samples)
+                    known = ledger.compare(*tapes, given)
+                    inputs_ledger.compare(*tapes, given, known)
+                if digits == MORE_DIGITS[-1] or not (ledger.fails(before[0]) or inputs_ledger.fails(before[1])):
+                    break
+                ledger.restore(before[0])
+                inputs_ledger.restore(before[1])
             for condition, seen in tapes[0].sides.items():
                 sides.setdefault(condition, set()).update(seen)
-            known = ledger.compare(*tapes, given)
-            inputs_ledger.compare(*tapes, given, known)
     unseen = tuple(condition for condition, seen in sides.items() if len(seen) < 2)
     return Proofs((*ledger.rows(), *inputs_ledger.rows()), unseen)
 
@@ -180,6 +189,18 @@ class _Ledger:
     def large(self) -> bool:
         """Whether there is much to compute, so that fewer points have to do."""
         return sum(len(positions(self.program, name, self.samples)) for name in self.program.defined) > MANY
+
+    def found(self) -> Found:
+        """What was found so far, to come back to."""
+        return dict(self.worst), dict(self.faults), dict(self.points)
+
+    def fails(self, before: Found) -> bool:
+        """Whether something fails that did not before."""
+        return len(self.faults) > len(before[1])
+
+    def restore(self, before: Found) -> None:
+        """Come back to what was found before."""
+        self.worst, self.faults, self.points = before
 
     def compare(
         self, written: Tape, middle: Tape, given: Values, known: Mapping[Equation, Table] | None = None

@@ -88,16 +88,31 @@ def stable_values(equation: Equation) -> Equation:
     before   da[n,i] sigmoid(z[n,i]) (1 - sigmoid(z[n,i]))      where no sigmoid(z) is added to it
     after    da[n,i] sigmoid(z[n,i]) sigmoid(-z[n,i])
 
-    before   da[n,i] (1 - cos(z[n,i]))      after    2 da[n,i] sin(z[n,i]/2)^2
+    before   da[n,i] (1 - cos(z[n,i]))      1/(1 + |z[n,i]|) - sign(z[n,i]) z[n,i]/(1 + |z[n,i]|)^2
+    after    2 da[n,i] sin(z[n,i]/2)^2      1/(1 + |z[n,i]|)^2
     """
     expr = _complements(_named(equation.expr))
     expr = _uncancelled(expr) if expr.has(sp.cos) else expr
+    expr = _bottom_up(expr, lambda node: _over_one(node) if isinstance(node, sp.Add) else node)
     if expr.has(sp.log) and expr.has(sp.cosh):
         expr = expr.replace(
             lambda e: isinstance(e, sp.log) and isinstance(e.args[0], sp.cosh),
             lambda e: _log_cosh(e.args[0].args[0]),
         )
     return _with(equation, expr)
+
+
+def _over_one(node: sp.Add) -> sp.Expr:
+    """c - c t/(t + rest) = c rest/(t + rest): the derivative of a quotient far from 0, where it cancels."""
+    for one, other in itertools.permutations(node.args, 2):
+        ratio = -other / one
+        for x in (f.args[0] for f in sp.Mul.make_args(ratio) if isinstance(f, sp.sign)):
+            ratio = ratio / sp.sign(x) / x * sp.Abs(x)
+        for below in (f.base for f in sp.Mul.make_args(ratio) if f.is_Pow and f.exp == -1):
+            if isinstance(below, sp.Add) and ratio * below in below.args:
+                made = one * (below - ratio * below) / below
+                return sp.Add(made, *(t for t in node.args if t not in (one, other)))
+    return node
 
 
 def _complements(expr: sp.Expr) -> sp.Expr:
@@ -190,12 +205,23 @@ def _name_node(node: sp.Basic) -> sp.Basic:
 
 
 def _mirrored(node: sp.Add) -> sp.Expr:
-    """c sigmoid(u) - c sigmoid(-u) = c tanh(u/2)."""
-    terms = [(t, *t.as_coeff_Mul()) for t in node.args if isinstance(t.as_coeff_Mul()[1], sigmoid)]
-    for (one, c, f), (other, d, g) in itertools.combinations(terms, 2):
-        if c == -d and f.args[0] == -g.args[0]:
-            return sp.Add(c * sp.tanh(f.args[0] / 2), *(t for t in node.args if t not in (one, other)))
+    """c sigmoid(u) - c sigmoid(-u) = c tanh(u/2); c, of any factors, may stand before 1 - sigmoid, too."""
+    if not node.has(sigmoid):
+        return node
+    for one, other in itertools.combinations(node.args, 2):
+        mine, others = set(sp.Mul.make_args(one)), set(sp.Mul.make_args(-other))
+        u, v = (_logistic_argument(sp.Mul(*rest)) for rest in (mine - others, others - mine))
+        if u is not None and v is not None and u == -v:
+            made = sp.Mul(*(mine & others)) * sp.tanh(u / 2)
+            return sp.Add(made, *(t for t in node.args if t not in (one, other)))
     return node
+
+
+def _logistic_argument(factor: sp.Expr) -> sp.Expr | None:
+    """u, where a factor is sigmoid(u) or 1 - sigmoid(-u)."""
+    if isinstance(factor, sigmoid):
+        return factor.args[0]
+    return -(1 - factor).args[0] if isinstance(1 - factor, sigmoid) else None
 
 
 def _hyperbolic(node: sp.Add) -> sp.Expr:
