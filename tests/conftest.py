@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -8,6 +9,10 @@ from hypothesis import settings
 
 # Threads that wait sleep: the tests run beside other work, where threads that spin take milliseconds to meet.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# What a shell starts in the background ignores Ctrl-C, and tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # With NUMBA_DISABLE_JIT=1 Numba's functions are Python's, and what needs machine code is skipped; other processes that
 # tests start have machine code all the same.
