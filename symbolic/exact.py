@@ -31,11 +31,15 @@ NOTHING: Final = mpmath.mpf("1e-340")  # far below the smallest double
 
 
 def _exp(u: Any) -> Any:
-    return mp.exp(min(max(u, -HUGE), HUGE))
+    return mp.exp(u) if abs(u) <= HUGE else mp.inf if u > 0 else mp.zero
 
 
 def _cosh(u: Any) -> Any:
-    return mp.cosh(min(abs(u), HUGE))
+    return mp.cosh(u) if abs(u) <= HUGE else mp.inf
+
+
+def _sinh(u: Any) -> Any:
+    return mp.sinh(u) if abs(u) <= HUGE else mp.inf * mp.sign(u)
 
 
 def _logistic(u: Any) -> Any:
@@ -57,8 +61,8 @@ RULES: Final[Mapping[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]]] =
     sp.sin: (mp.sin, mp.cos),
     sp.cos: (mp.cos, lambda u: -mp.sin(u)),
     sp.tan: (mp.tan, lambda u: 1 / mp.cos(u) ** 2),
-    sp.sinh: (lambda u: mp.sinh(min(max(u, -HUGE), HUGE)), _cosh),
-    sp.cosh: (_cosh, lambda u: mp.sinh(min(max(u, -HUGE), HUGE))),
+    sp.sinh: (_sinh, _cosh),
+    sp.cosh: (_cosh, _sinh),
     sp.tanh: (mp.tanh, lambda u: 1 / _cosh(u) ** 2),
     sp.asin: (mp.asin, lambda u: 1 / mp.sqrt(1 - u**2)),
     sp.acos: (mp.acos, lambda u: -1 / mp.sqrt(1 - u**2)),
@@ -69,7 +73,7 @@ RULES: Final[Mapping[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]]] =
     sp.erf: (mp.erf, _gauss),
     sp.erfc: (_erfc, lambda u: -_gauss(u)),
     erfc: (_erfc, lambda u: -_gauss(u)),
-    expm1: (lambda u: mp.expm1(min(max(u, -HUGE), HUGE)), _exp),
+    expm1: (lambda u: mp.expm1(u) if abs(u) <= HUGE else _exp(u) - 1, _exp),
     log1p: (mp.log1p, lambda u: 1 / (1 + u)),
     sigmoid: (_logistic, lambda u: _logistic(u) * _logistic(-u)),
     softplus: (lambda u: max(u, 0) + mp.log1p(_exp(-abs(u))), _logistic),

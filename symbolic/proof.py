@@ -34,7 +34,7 @@ from .prove import random_point, tiny_sizes
 from .text import equation_text, expression_text
 
 DIGITS: Final = 60
-MORE_DIGITS: Final = (DIGITS, 600, 6000)  # what is written may cancel: log(1 - sigmoid(200)) has none of 60 left
+MORE_DIGITS: Final = (DIGITS, 600, 4000)  # what is written may cancel: log(1 - sigmoid(200)) has none of 60 left
 TOLERANCE: Final = mpmath.mpf("1e-25")
 SCALES: Final = (1, 1, 0.2, 6)  # of parameters and inputs, point by point
 MORE_SCALES: Final = (2, 20, 0.05, 3, 60, 10)  # for sides of kinks that were not met
@@ -159,6 +159,12 @@ def proofs_of_program(written: Program, derived: Derived, samples: int = 2, seed
     return Proofs((*ledger.rows(), *inputs_ledger.rows()), unseen)
 
 
+def _short(number: Any) -> str:
+    """A number in 12 digits, however many it has."""
+    with mp.workdps(15):
+        return str(mp.nstr(+mp.mpf(number), 12))
+
+
 def _sized(derived: Derived, sizes: Mapping[sp.Symbol, int]) -> Derived:
     return replace(derived, forward=replace(derived.forward, sizes=sizes))
 
@@ -235,7 +241,7 @@ class _Ledger:
                 self.worst[name] = error
             if not error <= TOLERANCE and name not in self.faults:
                 entry = f"{name}[{','.join(map(str, position))}]" if position else name
-                said = f"{mp.nstr(found, 12)} where {self.against(name)} gives {mp.nstr(right, 12)}"
+                said = f"{_short(found)} where {self.against(name)} gives {_short(right)}"
                 self.faults[name] = f"{entry} is {said}"
 
     def _right(self, name: str, position: tuple[int, ...], written: Tape, middle: Tape) -> Any:

@@ -34,8 +34,11 @@ def named_functions(program: Program) -> Program:
     before   1 - tanh(z)^2      1 - cos(z)         sqrt(1 + u) - 1         x^2 - y^2
     after    1/cosh(z)^2        2 sin(z/2)^2       u/(1 + sqrt(1 + u))     (x - y) (x + y)
 
-    before   (exp(z) - 1)/(1 + exp(z))       sigmoid(z) - sigmoid(-z)
-    after    tanh(z/2)                       tanh(z/2)
+    before   (exp(z) - 1)/(1 + exp(z))    sigmoid(z) - sigmoid(-z)    cosh(z) - 1       z - log(1 + exp(z))
+    after    tanh(z/2)                    tanh(z/2)                   2 sinh(z/2)^2     -softplus(-z)
+
+    before   log(z + sqrt(1 + z^2))
+    after    asinh(z)
     """
     return program.with_equations(_with(e, _uncancelled(_named(e.expr))) for e in program.equations)
 
@@ -65,6 +68,10 @@ def _of_two(one: sp.Expr, other: sp.Expr) -> sp.Expr | None:
         return one / sp.cosh(function.base.args[0]) ** 2
     if one == -c and isinstance(function, sp.cos):
         return 2 * one * sp.sin(function.args[0] / 2) ** 2
+    if one == -c and isinstance(function, sp.cosh):
+        return 2 * c * sp.sinh(function.args[0] / 2) ** 2
+    if isinstance(function, softplus) and one == -c * function.args[0]:
+        return c * softplus(-function.args[0])
     if one.is_number and function.is_Pow and function.exp == sp.Rational(1, 2) and isinstance(function.base, sp.Add):
         number, u = function.base.as_coeff_Add()
         if number.is_positive and one == -c * sp.sqrt(number):
@@ -95,10 +102,7 @@ def stable_values(equation: Equation) -> Equation:
     expr = _uncancelled(expr) if expr.has(sp.cos) else expr
     expr = _bottom_up(expr, lambda node: _over_one(node) if isinstance(node, sp.Add) else node)
     if expr.has(sp.log) and expr.has(sp.cosh):
-        expr = expr.replace(
-            lambda e: isinstance(e, sp.log) and isinstance(e.args[0], sp.cosh),
-            lambda e: _log_cosh(e.args[0].args[0]),
-        )
+        expr = _bottom_up(expr, lambda node: _log_cosh(node) if isinstance(node, sp.log) else node)
     return _with(equation, expr)
 
 
@@ -125,9 +129,15 @@ def _complements(expr: sp.Expr) -> sp.Expr:
     return sp.Mul(*(mirrored.get(f, _complements(f) if isinstance(f, sp.Sum) else f) for f in expr.args))
 
 
-def _log_cosh(u: sp.Expr) -> sp.Expr:
-    """log(cosh(u)): what does not overflow cancels near 0, and the other way round."""
-    large = sp.Abs(u) + softplus(-2 * sp.Abs(u)) - sp.log(2)
+def _log_cosh(node: sp.log) -> sp.Expr:
+    """log(c cosh(u)): what does not overflow cancels near 0 if c = 1, and the other way round."""
+    c, function = node.args[0].as_coeff_Mul()
+    if not isinstance(function, sp.cosh) or not c.is_positive:
+        return node
+    u = function.args[0]
+    large = sp.Abs(u) + softplus(-2 * sp.Abs(u)) + sp.log(c / 2)
+    if c != 1:
+        return large
     return sp.Piecewise((log1p(2 * sp.sinh(u / 2) ** 2), sp.Abs(u) <= 1), (large, True))
 
 
@@ -304,6 +314,10 @@ def _logarithm(node: sp.log) -> sp.Expr:
         return sp.log(number) + softplus(u)
     if isinstance(inside, sigmoid):
         return -softplus(-inside.args[0])
+    if isinstance(inside, sp.Add):
+        for u in inside.args:
+            if inside - u == sp.sqrt(u**2 + 1):
+                return sp.asinh(u)
     if isinstance(inside, sp.Add) and inside.args[0] == 1:
         rest = sp.Add(*inside.args[1:])
         if isinstance(-rest, sigmoid):

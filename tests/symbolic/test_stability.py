@@ -89,6 +89,10 @@ z = sp.Symbol("z", real=True)
         ("(1 - exp(-z))/(1 + exp(-z))", sp.tanh(z / 2)),
         ("1/(1 + exp(-z)) - 1/(1 + exp(z))", sp.tanh(z / 2)),
         ("1 - tanh(z)**2", sp.cosh(z) ** -2),
+        ("cosh(z) - 1", 2 * sp.sinh(z / 2) ** 2),
+        ("z - log(1 + exp(z))", -softplus(-z)),
+        ("log(1 + exp(z)) - z", softplus(-z)),
+        ("log(z + sqrt(1 + z**2))", sp.asinh(z)),
         ("1 - cos(z)", 2 * sp.sin(z / 2) ** 2),
         ("sqrt(1 + z**2) - 1", z**2 / (1 + sp.sqrt(z**2 + 1))),
         # and what must be left alone
