@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..symbolic.model import LOSS, Model
+from .blocks import InBlocks
 from .certificate import Whole
 from .drawn import random_values
 from .kernels import Kernels
 
-SAMPLES = 5
+SAMPLES, ROWS = 21, 8  # three blocks, the last of which is not full
 STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 ROUNDING = 64 * 2.0**-52  # of the loss, as a part of it
 BOUND = 2e-6  # of the sum of absolute terms
@@ -108,7 +109,7 @@ def _only(direction: Array, entries: Array) -> Array:
 
 def point_of(model: Model, rng: np.random.Generator) -> Point:
     """Random parameters and samples, and the model's own kernel."""
-    machine = Kernels(model, "float64").machine()
+    machine = InBlocks(Kernels(model, "float64").machine(), ROWS)
     program = model.derivation().forward
     given, parameters = random_values(program, machine.real, model.loss.targets, 1.0, rng, SAMPLES)
     workspace = machine.workspace("gradients", SAMPLES)

@@ -25,6 +25,7 @@ from ..symbolic.optimisers import Optimiser
 from ..symbolic.prove import tiny_sizes
 from ..symbolic.running import PER_LINE, Running, run_exactly, work
 from . import machine as machines
+from .blocks import InBlocks
 from .certificate import DTYPES, Whole
 from .differences import differences
 from .drawn import random_values
@@ -33,7 +34,7 @@ from .kernels import Kernels, machine_of, support_source
 from .load import stored
 from .stepped import judged, noise_fault, share, step
 
-SAMPLES = 3
+SAMPLES, ROWS = 3, 2  # two blocks
 MANY = 4000  # terms of a program beyond which its extents are made tiny
 MARGIN = 1e-3  # how far kinks should be
 TRIES = 12
@@ -53,7 +54,7 @@ class Small:
     def machine(self, routine: str, dtype: str) -> machines.Machine:
         """The kernels for a routine; for gradients the model's own, which others use too, where they will do."""
         if routine == "gradients" and not self.tiny:
-            return Kernels(self.model, dtype).machine()
+            return InBlocks(Kernels(self.model, dtype).machine(), ROWS)
         from ..codegen.generate import import_source, programs_source
 
         outputs = tuple(name for name in self.plain.program.outputs if name != LOSS)
@@ -61,7 +62,7 @@ class Small:
         described = {"model": "whole", "classes": False, "weighted": False, "initial": {}}
         summary = [f"a model to look at as a whole; numbers are {dtype}"]
         source = programs_source(self.plain, self.training, request, import_source(dtype), summary, described, outputs)
-        return machine_of(stored("whole", source, support_source()), source)
+        return InBlocks(machine_of(stored("whole", source, support_source()), source), ROWS)
 
 
 def small(model: Model, optimiser: Optimiser | None) -> Small:

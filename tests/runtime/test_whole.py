@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.codegen import emit
+from chainrule.codegen import emit, loops
+from chainrule.runtime import kernels
 from chainrule.runtime.differences import at_point, point_of
 from chainrule.runtime.stepped import drawn
 from chainrule.runtime.support import uniform
@@ -41,6 +42,15 @@ def test_a_wrong_line_of_the_update_is_named(
     faults = [w.fault for w in wholes(model, cr.Adam(1e-3)) if w.fault]
     assert len(faults) == 2
     assert all(fault.startswith(named) for fault in faults), faults
+
+
+def test_a_block_that_begins_elsewhere_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offsets are 0 in the first block, so that there have to be more."""
+    monkeypatch.setattr(kernels, "key_of", lambda *_: None)  # no source is remembered
+    offset = loops._offset
+    monkeypatch.setattr(loops, "_offset", lambda *arguments: offset(*arguments).replace("first*", "0*first*"))
+    faults = [w.fault for w in wholes(cr.Model(2, [cr.Dense(2)]), None)]
+    assert all(faults), faults
 
 
 def test_a_wrong_entry_of_a_gradient_is_named() -> None:

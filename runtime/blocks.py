@@ -1,0 +1,17 @@
+"""Kernels on small blocks of samples: where a block begins matters only in the second."""
+
+from __future__ import annotations
+
+from . import machine as machines
+
+
+class InBlocks(machines.Machine):
+    """The same kernels, on blocks of `size` samples, however few samples there are."""
+
+    def __init__(self, machine: machines.Machine, size: int) -> None:
+        super().__init__(machine.kernels, machine.code, machine.team)
+        self.size = size
+
+    def rows(self, routine: str, batch: int) -> int:
+        """Samples in a block."""
+        return self.size
