@@ -36,15 +36,19 @@ from typing import Any, Final, NoReturn
 import numpy as np
 import sympy as sp
 
-import chainrule as cr
 from chainrule.runtime import store
 from chainrule.runtime.checkpoint import files_of, trainer_from
 from chainrule.runtime.data import Selection, read_dataset
 from chainrule.runtime.run import spec_of
 from chainrule.runtime.spec import read_spec
-from chainrule.symbolic.errors import ChainruleError, InternalError
+from chainrule.runtime.trainer import Trainer
+from chainrule.symbolic.errors import ChainruleError, InternalError, SpecError
 from chainrule.symbolic.formula import Names, parse_expression, parse_formula, split_equations
 from chainrule.symbolic.language import Tensor, index
+from chainrule.symbolic.layers import Activation, Dense
+from chainrule.symbolic.model import Model
+from chainrule.symbolic.optimisers import Momentum
+from chainrule.symbolic.schedules import ReduceOnPlateau
 
 EXAMPLES: Final = Path(__file__).resolve().parent.parent / "examples"
 SECONDS: Final = 1.0  # of the processor, until an input is refused
@@ -149,7 +153,7 @@ def read_formula(text: str) -> None:
     for read in (
         lambda: parse_formula(text, {"z": z, "y": y, "u": y}, units=True),
         lambda: parse_expression(text, Names({"z": z}, readers, {k.name: k.extent for k in (i, j, n)}), "line 1"),
-        lambda: cr.Dense(2, cr.Activation("own", text)),
+        lambda: Dense(2, Activation("own", text)),
         lambda: split_equations(f"h[n,i] = {text}", "layer"),
     ):
         try:
@@ -162,7 +166,7 @@ def read_formula(text: str) -> None:
 
 def _element(tensor: Tensor, where: tuple[sp.Expr, ...]) -> sp.Expr:
     if len(where) != len(tensor.indices):
-        raise cr.SpecError(f"{tensor.name} has {len(tensor.indices)} indices")
+        raise SpecError(f"{tensor.name} has {len(tensor.indices)} indices")
     return tensor[where]
 
 
@@ -297,9 +301,9 @@ class Checkpoints:
     """What a checkpoint holds with the right hashes, and its files on the disk with any."""
 
     def __init__(self, folder: Path) -> None:
-        model = cr.Model(2, [cr.Dense(1)])
+        model = Model(2, [Dense(1)])
         rng = np.random.default_rng(0)
-        trainer = cr.Trainer(model, cr.Momentum(), 5, schedule=cr.ReduceOnPlateau(), divergence="roll_back")
+        trainer = Trainer(model, Momentum(), 5, schedule=ReduceOnPlateau(), divergence="roll_back")
         trainer.fit(rng.normal(size=(10, 2)), rng.normal(size=(10, 1)), epochs=2, validation=0.2, verbose=0)
         self.folder = folder / "run"
         self.files = files_of(trainer, self.folder)
@@ -362,7 +366,7 @@ CELLS: Final = (
     "", " ", "nan", "inf", "-inf", "1e400", "0x1", "1_000", "\u0661", "'", '"', '"a', "a,b", ",,", "\n", "\r", "\0",
     "1e5", "9" * 400, "None", "True", "1;2", "\ufeff", "#",
 )  # fmt: skip
-MODEL: Final = cr.Model(2, [cr.Dense(1)])
+MODEL: Final = Model(2, [Dense(1)])
 
 
 def array_file(rng: random.Random) -> bytes:
