@@ -54,6 +54,11 @@ class Row:
         object.__setattr__(self, "measured", MappingProxyType(dict(self.measured)))
 
     @property
+    def unseen(self) -> bool:
+        """Whether it has lines that were to be looked at, and no number that they made could be."""
+        return bool(self.measured) and not all(m.count for m in self.measured.values())
+
+    @property
     def faults(self) -> tuple[str, ...]:
         """What is wrong with it, each naming the formula and the point."""
         place = f"({self.number}) {self.formula}"
@@ -107,10 +112,13 @@ class Certificate:
         lines += [f"{w.what}: {w.error:.1e} (bound {w.bound:.0e})" for w in self.wholes]
         remarks = list(self._remarks())
         lines += ["", "Beyond arguments of 1000, or the range of the type:", *remarks] if remarks else []
-        lines += ["", *self.notes] if self.notes else []
+        notes = [*self.notes, *(f"never looked at: ({row.number}) {row.name}" for row in self.rows if row.unseen)]
+        lines += ["", *notes] if notes else []
         proven = sum(row.proven is not None for row in self.rows)
+        held = sum(any(m.count for m in row.measured.values()) for row in self.rows)
         if self.holds:
-            return "\n".join([*lines, "", f"all hold: {proven} equations proven, {len(self.rows)} certified"])
+            all_hold = f"all hold: {proven} equations proven, the lines of {held} held against 50 digits"
+            return "\n".join([*lines, "", all_hold])
         said = [line for fault in self.faults for line in _wrapped(fault)]
         return "\n".join([*lines, "", f"{len(self.faults)} do not hold:", *said])
 

@@ -30,12 +30,13 @@ def random_values(
             given[tensor.name] = rng.integers(0, limits.get(tensor.name, 2), shape)
         else:
             given[tensor.name] = machines.aligned(shape, real)
-            drawn = rng.normal(0, 1, shape) if tensor.role is Role.INPUT else _drawn(targets, shape, rng)
+            drawn = rng.normal(0, 1, shape) if tensor.role is Role.INPUT else random_targets(targets, shape, rng)
             given[tensor.name][...] = rng.uniform(0, 1, shape) if tensor.role is Role.WEIGHT else drawn
     return given, parameters
 
 
-def _drawn(targets: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:
+def random_targets(targets: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:
+    """Targets of the kind that a loss takes."""
     if targets == "sign":
         return rng.choice([-1.0, 1.0], shape)
     if targets == "count":

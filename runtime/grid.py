@@ -20,6 +20,7 @@ from ..symbolic.derive import Derived
 from ..symbolic.language import SAMPLE_INDEX, SAMPLES, Equation, Kind, Program, Role, Tensor, name_of
 from ..symbolic.normalise import free_indices
 from ..symbolic.prove import lookup_limits, tiny_sizes
+from .drawn import random_targets
 
 EVERYDAY: Final = (
     1e-30, 1e-20, 1e-10, 1e-8, 1e-5, 1e-3, 0.01, 0.1, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0,
@@ -35,11 +36,13 @@ RANDOM: Final = 24
 class Cut:
     """The cut program, its equations in the order of the whole, and the tensors whose values are chosen.
 
-    roots    stand for sums over parameters, or are inputs of the model
+    roots      stand for sums over parameters, or are inputs of the model
+    adjoints   of the derived program
     """
 
     program: Program
     roots: tuple[str, ...]
+    adjoints: frozenset[str] = frozenset()
 
 
 def cut(derived: Derived) -> Cut:
@@ -62,7 +65,7 @@ def cut(derived: Derived) -> Cut:
     del sizes[SAMPLES]
     given = tuple(replace(t, role=_role(t)) for name, t in tensors.items() if name in read)
     program = Program(given, tuple(equations), tuple(e.name for e in equations), sizes)
-    return Cut(program, tuple(name for name in roots if name in read))
+    return Cut(program, tuple(name for name in roots if name in read), frozenset(derived.adjoint.values()))
 
 
 def _role(tensor: Tensor) -> Role:
@@ -128,7 +131,7 @@ def points(cut: Cut, dtype: str, targets: str = "real", seed: int = 0) -> dict[s
     line = numbers(program, dtype)
     samples = len(line) + len(line) // 2
     limits = lookup_limits(program)
-    forward = [r for r in cut.roots if not _is_adjoint(r, cut)]
+    forward = [r for r in cut.roots if r not in cut.adjoints]
     given: dict[str, NDArray[Any]] = {}
     for tensor in program.tensors:
         shape = tuple(program.size(i.extent, samples) for i in tensor.indices)
@@ -144,10 +147,6 @@ def points(cut: Cut, dtype: str, targets: str = "real", seed: int = 0) -> dict[s
         else:
             given[tensor.name] = _target(tensor, shape, targets, given, forward, rng).astype(kind)
     return given
-
-
-def _is_adjoint(name: str, cut: Cut) -> bool:
-    return name.startswith("d") and name[1:] in {*cut.program.by_name, *(r for r in cut.roots)}
 
 
 def _root(line: NDArray[Any], shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:
@@ -170,13 +169,11 @@ def _target(
     """Targets of the kind that a loss takes; real ones are near what is predicted, equal to it, or elsewhere."""
     if tensor.name == "w_share" or tensor.role is Role.WEIGHT:
         return rng.uniform(0, 1, shape)
-    if targets == "sign":
-        return rng.choice([-1.0, 1.0], shape)
-    if targets == "count":
-        return rng.integers(0, 9, shape).astype(float)
+    made = random_targets(targets, shape, rng)
     if targets == "probability":
-        return np.where(rng.uniform(0, 1, shape) < 0.3, rng.integers(0, 2, shape), rng.uniform(0, 1, shape))
-    made = rng.normal(0, 1, shape)
+        return np.where(rng.uniform(0, 1, shape) < 0.3, np.round(made), made)
+    if targets != "real":
+        return made
     for root in roots:
         if root in given and given[root].shape == shape:
             near = given[root].astype(float)

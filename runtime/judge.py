@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 
 from ..symbolic.exact import Compiled, Where, compiled, dependence, settled
 from ..symbolic.language import SAMPLES, Equation, Program, elements, name_of, where_of
+from ..symbolic.running import LAST_DIGITS, PER_LINE, terms_of
 
-BOUND: Final[Mapping[str, float]] = {"float64": 1e-12, "float32": 1e-5}
-LAST_DIGITS: Final = 16  # units in the last place of the arguments, whose effect on the value is allowed
 REQUIRED: Final = 1e3  # arguments up to here have to be right; beyond, what happens is said
-NEAR: Final[Mapping[str, float]] = {"float64": 1e-12, "float32": 1e-5}
-
-
+NEAR: Final = PER_LINE  # a kink that is nearer than this part of what is compared is met
 SHARED: Final = "shared with "  # the rule of an equation that a pass gave a name of its own
 
 
@@ -91,10 +88,9 @@ class Judge:
     def __init__(self, program: Program, dtype: str, samples: int) -> None:
         self.program, self.dtype = program, dtype
         self.sizes = {**program.sizes, SAMPLES: samples}
-        self._extents = {symbol: sp.Integer(size) for symbol, size in self.sizes.items()}
         info = np.finfo(dtype)
         self.unit, self.largest, self.tiny = float(info.eps), float(info.max), float(info.tiny)
-        self.bound = BOUND[dtype]
+        self.bound = PER_LINE[dtype]
         self.functions: dict[str, Compiled] = {}
         self.shared = {e.name: e for e in program.equations if e.rule.startswith(SHARED)}
         self.reads: dict[str, list[tuple[str, list[Compiled]]]] = {}
@@ -153,13 +149,8 @@ class Judge:
         if relative <= LAST_DIGITS * self.unit:
             return relative
         depends = dependence(function, where)
-        allowed = min((LAST_DIGITS + 2 * self._terms(equation)) * self.unit, self.bound) * depends
+        allowed = min((LAST_DIGITS + 2 * terms_of(equation, self.sizes)) * self.unit, self.bound) * depends
         return float(difference / (allowed / self.bound + abs(right))) if depends else relative
-
-    def _terms(self, equation: Equation) -> int:
-        """How many terms the sum of an equation has."""
-        limits = getattr(equation.contraction, "limits", ())
-        return math.prod(int((high + 1).xreplace(self._extents)) for _, _, high in limits) if limits else 0
 
     def _arguments(self, equation: Equation, where: Where) -> dict[str, Any]:
         """The real elements that an entry is computed from; of a sum, those of its first term."""

@@ -44,13 +44,14 @@ class Progress:
         self.stream = sys.stderr if stream is None else stream
         self.clock = clock
         self.done = 0
+        self.line_at, self.line_of = 0.0, 0  # when the last line was shown, and of which epoch
         self.show: Callable[[Mapping[str, Any]], None] = self._nothing
         self.bar: Any = None
         if verbose:
             self.show = self._moving if _is_terminal(self.stream) else self._line
 
     def __enter__(self) -> Self:
-        self.started = self.clock()
+        self.begin()
         if self.show == self._moving:
             from tqdm import tqdm
 
@@ -62,6 +63,10 @@ class Progress:
     ) -> None:
         if self.bar is not None:
             self.bar.close()
+
+    def begin(self) -> None:
+        """The first epoch begins now: what came before, compiling for one, does not count as its time."""
+        self.line_at = self.clock()
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Show an epoch that is over: its losses and metrics, and how long the rest will take."""
@@ -87,7 +92,9 @@ class Progress:
         if self.done not in (1, self.epochs) and self.done % a_step:
             return
         number = str(self.done).rjust(len(str(self.epochs)))
-        each = (self.clock() - self.started) / self.done
+        now = self.clock()
+        each = (now - self.line_at) / (self.done - self.line_of)  # since the last line: the first epoch may take longer
+        self.line_at, self.line_of = now, self.done
         left = self.epochs - self.done
         times = f"{duration(each)}/epoch" + (f", {duration(each * left)} left" if left > 0 else "")
         print(f"epoch {number}/{self.epochs}  {shown(row)}  {times}", file=self.stream, flush=True)

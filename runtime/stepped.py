@@ -71,7 +71,7 @@ def _copied(training: machines.Training, names: list[str]) -> dict[str, Any]:
     return states | dict(zip(names, training.scalars.tolist(), strict=True))
 
 
-def drawn(key: int, position: int) -> float:
+def noise_at(key: int, position: int) -> float:
     """The number in [0, 1) of a key and a position: SplitMix64's finaliser, in integers."""
     bits = (key * 0x9E3779B97F4A7C15 + position * 0xD1B54A32D192ED03) & BITS
     bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & BITS
@@ -84,7 +84,7 @@ def noise_fault(taken: Step, program: Program) -> str:
     for number, tensor in enumerate(program.role(Role.NOISE)):
         found = taken.batch[tensor.name].reshape(-1)
         for position, value in enumerate(found):
-            right = drawn(taken.key + number, position)
+            right = noise_at(taken.key + number, position)
             if value != right:
                 return f"{tensor.name}, number {position}, is {value:.9g}; key {taken.key + number} gives {right:.9g}"
     return ""

@@ -229,6 +229,7 @@ class Trainer:
         session.align(steps=-(-len(data) // self.batch_size))
         session.prepare_roll_back()
         session.guard = Guard(self._training, session.given, self._formula)
+        session.progress.begin()
         session.keeper.begin()
         pace = self._pace
         with session.listening(), Orders() as orders:

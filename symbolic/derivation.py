@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from .check import check
 from .derive import Derived, derive
+from .exponentials import exponentials_inlined, logarithms_opened, shifted_exponentials
 from .language import Equation, Program
 from .normalise import normalise
-from .stability import branches_outward, exponentials_inlined, logarithms_opened, named_functions, shifted_exponentials
+from .stability import branches_outward, named_functions
 from .tidy import tidied
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ in the written program has been true and false.
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from .exact import Compiled, Entry, Where, compiled, slopes_in, value_in
 from .language import SAMPLES, Equation, Kind, Program, Role
 from .optimisers import Optimiser
 from .prove import random_point, tiny_sizes
+from .running import positions
 from .text import equation_text, expression_text
 
 DIGITS: Final = 60
@@ -111,11 +111,6 @@ class Tape:
                 for read, slope in self.local[entry].items():
                     slopes[read] = slopes.get(read, 0) + seed * slope
         return slopes
-
-
-def positions(program: Program, name: str, samples: int) -> list[tuple[int, ...]]:
-    """All positions of a tensor."""
-    return list(itertools.product(*(range(program.size(i.extent, samples)) for i in program.by_name[name].indices)))
 
 
 def proofs(derivation: Derivation, samples: int = 2, seed: int = 0) -> Proofs:

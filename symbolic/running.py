@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,9 +20,9 @@ from mpmath import mp
 from .exact import Compiled, Where, compiled, slopes_in, value_in
 from .language import SAMPLES, Equation, Kind, Program
 
-PER_LINE: Final[Mapping[str, float]] = {"float64": 1e-12, "float32": 1e-5}  # what `runtime/judge.py` holds lines to
+PER_LINE: Final[Mapping[str, float]] = {"float64": 1e-12, "float32": 1e-5}  # what a line may be off
 UNIT: Final[Mapping[str, float]] = {"float64": 2.0**-52, "float32": 2.0**-23}
-LAST_DIGITS: Final = 16  # units in the last place of arguments
+LAST_DIGITS: Final = 16  # units in the last place of the arguments, whose effect on the value is allowed
 DIGITS: Final = 50
 
 Position = tuple[int, ...]
@@ -66,7 +66,7 @@ def run_exactly(program: Program, given: Mapping[str, Table], samples: int) -> R
             function = compiled(equation.expr)
             running.values[equation.name] = {}
             terms = terms_of(equation, sizes)
-            for position in positions(program, equation, samples):
+            for position in positions(program, equation.name, samples):
                 at = {i.symbol: k for i, k in zip(equation.indices, position, strict=True)}
                 value = running.compute(equation.name, position, function, at, terms)
                 if equation.kind is Kind.INTEGER:
@@ -74,9 +74,9 @@ def run_exactly(program: Program, given: Mapping[str, Table], samples: int) -> R
     return running
 
 
-def positions(program: Program, equation: Equation, samples: int) -> Iterable[Position]:
-    """All positions of an equation."""
-    return itertools.product(*(range(program.size(i.extent, samples)) for i in equation.indices))
+def positions(program: Program, name: str, samples: int) -> list[Position]:
+    """All positions of a tensor."""
+    return list(itertools.product(*(range(program.size(i.extent, samples)) for i in program.by_name[name].indices)))
 
 
 def terms_of(equation: Equation, sizes: Mapping[sp.Symbol, int]) -> int:

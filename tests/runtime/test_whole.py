@@ -11,7 +11,7 @@ import chainrule as cr
 from chainrule.codegen import emit, loops
 from chainrule.runtime import kernels
 from chainrule.runtime.differences import at_point, point_of
-from chainrule.runtime.stepped import drawn
+from chainrule.runtime.stepped import noise_at
 from chainrule.runtime.support import uniform
 from chainrule.runtime.whole import wholes
 
@@ -66,4 +66,4 @@ def test_noise_is_the_number_of_its_key_and_position() -> None:
     plain = getattr(uniform, "py_func", uniform)
     with np.errstate(over="ignore"):
         for key, position in ((0, 0), (7, 3), (2**40 + 1, 10**6)):
-            assert drawn(key, position) == plain(key, position)
+            assert noise_at(key, position) == plain(key, position)
