@@ -283,8 +283,7 @@ class RoutineWriter:
 
     def _task_calls(self, task: Task) -> list[str]:
         parameter = task.gradient_of
-        first = task.steps[0].equation
-        leading = first.indices[0] if first.indices else None
+        first, leading = task.steps[0].equation, task.leading
         offsets = {first.name: "first"} if parameter is not None and leading is not None else {}
         body, arrays = self._body(task.steps, leading, offsets)
         if parameter is not None:

@@ -378,7 +378,7 @@ def after_product(equation: Equation) -> Equation | None:
 
 
 def product_lines(step: Step, scope: Scope) -> list[str]:
-    """One call of BLAS for the block: rows first..last of the result."""
+    """One call for the block: rows or columns first..last of the result."""
     product = step.product
     assert product is not None
     return [cited(_gemm(step, scope), step)]
@@ -426,28 +426,39 @@ def _gemm(step: Step, scope: Scope) -> str:
     arguments = [
         str(p.left_transposed), str(p.right_transposed), rows, columns, depth,
         name_of(p.left), _offset(p, p.left, p.rows, p.left_transposed, scope), left_stride,
-        name_of(p.right), _offset(p, p.right, (), p.right_transposed, scope), right_stride,
+        name_of(p.right), _offset(p, p.right, p.columns, not p.right_transposed, scope), right_stride,
         out.name, _out_offset(p, out, scope), _count(p.columns, whole),
     ]  # fmt: skip
     row = added_row(step, scope)
+    if row is not None and _is_led(p.columns, scope):
+        row = f"flat({row}, {_times('first', _count(p.columns[1:], whole))})"
     return f"gemm({', '.join(arguments)})" if row is None else f"affine({', '.join([*arguments, row])})"
 
 
-def _offset(p: Product, read: sp.Expr, rows: tuple[Index, ...], transposed: bool, scope: Scope) -> str:
-    """Where the block of an operand begins: past its batch, and past the rows before the block."""
+def _is_led(indices: tuple[Index, ...], scope: Scope) -> bool:
+    """Whether the block is a part of these indices."""
+    return bool(indices) and scope.leading is not None and indices[0].symbol == scope.leading.symbol
+
+
+def _offset(p: Product, read: sp.Expr, free: tuple[Index, ...], inside: bool, scope: Scope) -> str:
+    """Where the block of an operand begins: past its batch, and past the free indices before the block.
+
+    inside   whether these lie closest in memory, and not the depth
+    """
     whole = replace(scope, leading=None)
     terms = _batch_terms(p, read, scope)
-    if rows and scope.leading is not None and rows[0].symbol == scope.leading.symbol:
-        inner = rows[1:] if transposed else (*rows[1:], *p.depth)
-        terms.append(_times("first", _count(inner, whole)))
+    if _is_led(free, scope):
+        terms.append(_times("first", _count(free[1:] if inside else (*free[1:], *p.depth), whole)))
     return " + ".join(terms) or "0"
 
 
 def _out_offset(p: Product, out: Equation, scope: Scope) -> str:
     whole = replace(scope, leading=None)
     terms = _batch_terms(p, out.element, scope)
-    if scope.leading is not None and p.rows[0].symbol == scope.leading.symbol and out.name not in scope.names.offsets:
+    if _is_led(p.rows, scope) and out.name not in scope.names.offsets:
         terms.append(_times("first", _count((*p.rows[1:], *p.columns), whole)))
+    if _is_led(p.columns, scope):
+        terms.append(_times("first", _count(p.columns[1:], whole)))
     return " + ".join(terms) or "0"
 
 

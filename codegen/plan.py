@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sympy as sp
 
@@ -21,6 +21,7 @@ from ..symbolic.language import SAMPLE, SAMPLES, Equation, Index, Kind, Program,
 
 FEWEST_ROWS = 32  # of a task by samples
 PARTS, FEWEST_ELEMENTS = 4, 2_048  # a gradient is cut into so many parts, and not into smaller ones
+WIDE, UNITS = 250_000, 64  # multiplications of one sample in a product that is cut into blocks of so many units
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def plan(program: Program, numbers: Mapping[str, int], gradients: Mapping[str, s
         here = [e for e in program.equations if phase[e.name] == number]
         rows = tuple(steps[e.name] for e in here if e.name in row_names)
         others = [e for e in here if e.name not in row_names]
-        phases.append(Phase(rows, _tasks(others, steps, program, gradients)))
+        tasks = _tasks(others, steps, program, gradients)
+        phases += [Phase(rows, tasks)] if passing else _by_units(rows, tasks, program)
     operations = sum(operations_of(e, program) for e in program.equations if e.name in row_names)
     products = [s.product for p in phases for s in p.rows if s.product is not None]
     return Plan(
@@ -170,6 +172,43 @@ def _tasks(
         block = 1 if leading is None else _block(equation, program)
         tasks.append(Task((steps[equation.name],), leading, block, gradients.get(equation.name)))
     return (*tasks, Task(tuple(scalars), None, 1)) if scalars else tuple(tasks)
+
+
+def _by_units(rows: tuple[Step, ...], tasks: tuple[Task, ...], program: Program) -> list[Phase]:
+    """Rows and tasks, with a phase of its own for each wide product and what is computed of it number by number.
+
+    Such a phase is cut into blocks of units: every weight is read, and put in order for the product, once a step and
+    not once for each block of samples.
+    """
+    phases: list[Phase] = []
+    for step in rows:
+        last = phases[-1] if phases else None
+        if _is_wide(step, program):
+            phases.append(Phase((), (Task((step,), step.product.columns[0], UNITS),)))
+        elif last is not None and last.tasks and _continues(step, last.tasks[0].steps):
+            phases[-1] = Phase((), (replace(last.tasks[0], steps=(*last.tasks[0].steps, step)),))
+        elif last is not None and last.rows:
+            phases[-1] = Phase((*last.rows, step), ())
+        else:
+            phases.append(Phase((step,), ()))
+    if not phases:
+        return [Phase((), tasks)]
+    last = phases[-1]
+    return [*phases[:-1], Phase(last.rows, (*last.tasks, *tasks))]
+
+
+def _is_wide(step: Step, program: Program) -> bool:
+    product = step.product
+    return product is not None and not product.batch and _multiplications(product, program) > WIDE
+
+
+def _continues(step: Step, before: tuple[Step, ...]) -> bool:
+    """Whether an equation reads of some others only the number that stands where its own will."""
+    equation, made = step.equation, {s.equation.name for s in before}
+    position = tuple(i.symbol for i in equation.indices)
+    if equation.contraction is not None or equation.indices != before[0].equation.indices:
+        return False
+    return all(where_of(read) == position for read in elements(equation.expr) if name_of(read) in made)
 
 
 def _block(equation: Equation, program: Program) -> int:

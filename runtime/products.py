@@ -19,6 +19,8 @@ from .tiles import (
     dots,
     fill,
     instructions,
+    pack,
+    pack_left,
     repeat_number,
     stack,
     tile,
@@ -27,6 +29,8 @@ from .tiles import (
 )  # fmt: skip
 
 PRODUCT = types.void(*[types.int64] * 12)
+FEW_TO_PACK, NEAR = 16, 8192
+MOST_PACKED = 24_576
 FEW_ROWS = 5  # below it, turning a panel costs more than it saves
 
 
@@ -74,6 +78,7 @@ def product_of(real, size):
     matrix is stored as its transpose. Where the address of `start` is 0, it stands for zeros.
     """
     lanes, rows_of_tile, rows_of_small = vector_bytes() // size, TILE_ROWS, SMALL_TILE_ROWS
+    rows_at_once = 48 * rows_of_tile
     width_of_panel, on_stack = 2 * lanes, stack(DEEPEST * 2 * vector_bytes())
     wide = instructions("wide_tile", real, tile(rows_of_tile, 2))
     small = instructions("small_tile", real, tile(rows_of_small, 2))
@@ -81,6 +86,8 @@ def product_of(real, size):
     narrow = instructions("narrow_tile", real, tile(rows_of_tile, 1, masked=True))
     line = instructions("line", real, tile(1, 2, masked=True))
     few, turned = instructions("dots", real, dots), instructions("turn", real, turn)
+    packed, packed_left = instructions("pack", real, pack), instructions("pack_left", real, pack_left(rows_of_tile))
+    left_on_stack = stack(MOST_PACKED * size)
     clear, repeat = instructions("clear", real, clear_panel), instructions("repeat", real, repeat_number)
     large, large_added, spread = _blas(real, added=False), _blas(real, added=True), instructions("spread", real, fill)
     zeros = stack(2 * vector_bytes())
@@ -88,7 +95,7 @@ def product_of(real, size):
     def product(
         left_turned, right_turned, rows, columns, depth, left, left_stride, right, right_stride, out, out_stride, start
     ):
-        if depth > DEEPEST or rows * columns * depth > MOST_IN_TILES:
+        if depth > DEEPEST:
             passed = (right_turned, left_turned, columns, rows, depth, right, right_stride, left, left_stride, out,
                       out_stride)  # fmt: skip
             if start == 0:
@@ -117,34 +124,49 @@ def product_of(real, size):
                     c = out + size * (row * out_stride + column)
                     few((depth, left + size * row * left_row, a, right_stride, c, min(lanes, columns - column), s))
             return
-        panel = on_stack()
-        for begin in range(0, columns, width_of_panel):
-            column = max(0, min(begin, columns - width_of_panel))  # the last panel overlaps the one before
-            width = min(width_of_panel, columns - column)
-            b, b_row = right + size * column, right_stride
-            s = start + size * column if start != 0 else nothing
-            if right_turned:
-                turned((right + size * column * right_stride, right_stride, depth, width, panel))
-                b, b_row = panel, width_of_panel
-            whole = width == width_of_panel
-            for first in range(0, rows, rows_of_tile):
-                row = max(0, min(first, rows - rows_of_tile))
-                a, c = left + size * row * left_row, out + size * (row * out_stride + column)
-                rest = rows - first
-                if whole and rows >= rows_of_small and -(-rest // rows_of_small) * rows_of_small < rows_of_tile:
-                    for begin_of_small in range(first, rows, rows_of_small):
-                        r = min(begin_of_small, rows - rows_of_small)
-                        small((depth, left + size * r * left_row, left_row, left_step, b, b_row,
-                               out + size * (r * out_stride + column), out_stride, width, s))  # fmt: skip
-                elif rows < rows_of_tile:
-                    for r in range(rows):
-                        line((depth, a + size * r * left_row, left_row, left_step, b, b_row,
-                              c + size * r * out_stride, out_stride, width, s))  # fmt: skip
-                elif whole:
-                    wide((depth, a, left_row, left_step, b, b_row, c, out_stride, width, s))
-                elif width > lanes:
-                    some((depth, a, left_row, left_step, b, b_row, c, out_stride, width, s))
-                else:
-                    narrow((depth, a, left_row, left_step, b, b_row, c, out_stride, width, s))
+        panel, tiles_of_left = on_stack(), left_on_stack()
+        at_once, far = rows_at_once, False
+        if left_turned and columns >= 2 * FEW_TO_PACK and rows >= rows_of_tile and depth * left_stride > NEAR:
+            at_once, far = max(1, MOST_PACKED // (depth * rows_of_tile)) * rows_of_tile, True
+        for top in range(0, rows, at_once):
+            end = min(rows, top + at_once)
+            if far:
+                for first in range(top, end, rows_of_tile):
+                    row = min(first, rows - rows_of_tile)
+                    packed_left((left + size * row, left_stride, depth, tiles_of_left + size * depth * (first - top)))
+            for begin in range(0, columns, width_of_panel):
+                column = max(0, min(begin, columns - width_of_panel))  # the last panel overlaps the one before
+                width = min(width_of_panel, columns - column)
+                b, b_row = right + size * column, right_stride
+                s = start + size * column if start != 0 else nothing
+                whole = width == width_of_panel
+                if right_turned:
+                    turned((right + size * column * right_stride, right_stride, depth, width, panel))
+                    b, b_row = panel, width_of_panel
+                elif whole and rows >= FEW_TO_PACK and depth * right_stride > NEAR:
+                    packed((b, right_stride, depth, panel))
+                    b, b_row = panel, width_of_panel
+                for first in range(top, end, rows_of_tile):
+                    row = max(0, min(first, rows - rows_of_tile))
+                    a, c = left + size * row * left_row, out + size * (row * out_stride + column)
+                    rest = rows - first
+                    if whole and rows >= rows_of_small and -(-rest // rows_of_small) * rows_of_small < rows_of_tile:
+                        for begin_of_small in range(first, rows, rows_of_small):
+                            r = min(begin_of_small, rows - rows_of_small)
+                            small((depth, left + size * r * left_row, left_row, left_step, b, b_row,
+                                   out + size * (r * out_stride + column), out_stride, width, s))  # fmt: skip
+                    elif rows < rows_of_tile:
+                        for r in range(rows):
+                            line((depth, a + size * r * left_row, left_row, left_step, b, b_row,
+                                  c + size * r * out_stride, out_stride, width, s))  # fmt: skip
+                    elif whole and far:
+                        a = tiles_of_left + size * depth * (first - top)
+                        wide((depth, a, 1, rows_of_tile, b, b_row, c, out_stride, width, s))
+                    elif whole:
+                        wide((depth, a, left_row, left_step, b, b_row, c, out_stride, width, s))
+                    elif width > lanes:
+                        some((depth, a, left_row, left_step, b, b_row, c, out_stride, width, s))
+                    else:
+                        narrow((depth, a, left_row, left_step, b, b_row, c, out_stride, width, s))
 
     return product

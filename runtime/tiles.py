@@ -284,6 +284,34 @@ def turn(code, right, right_row, depth, width, panel):
     code.loop(builder.sub(depth, whole), 1, [], single)
 
 
+def pack(code, right, right_row, depth, panel):
+    """panel[k, c] = right[k, c] for two vectors of columns, whose rows lie far apart in `right`."""
+
+    def row(k, values):
+        for c in (0, code.lanes):
+            value = code.load(code.at(right, code.builder.add(code.times(right_row, k), WORD(c))))
+            code.store(value, code.at(panel, code.builder.add(code.times(2 * code.lanes, k), WORD(c))))
+        return values
+
+    code.loop(depth, 1, [], row)
+
+
+def pack_left(rows):
+    """packed[k, r] = left[k*left_step + r] for the rows of a tile, whose depth lies far apart in `left`."""
+
+    def emit(code, left, left_step, depth, packed):
+        def step(k, values):
+            read, written = code.at(left, code.times(left_step, k)), code.at(packed, code.times(rows, k))
+            for r in range(rows):
+                place = code.builder.inttoptr(code.at(written, r), code.real.as_pointer())
+                code.builder.store(code.number(code.at(read, r)), place)
+            return values
+
+        code.loop(depth, 1, [], step)
+
+    return emit
+
+
 def _transposed(code, rows):
     """A square of vectors, transposed: off-diagonal blocks are exchanged, the largest first."""
     lanes, block = code.lanes, code.lanes // 2
