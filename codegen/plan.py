@@ -21,7 +21,7 @@ from ..symbolic.language import SAMPLE, SAMPLES, Equation, Index, Kind, Program,
 
 FEWEST_ROWS = 32  # of a task by samples
 PARTS, FEWEST_ELEMENTS = 4, 2_048  # a gradient is cut into so many parts, and not into smaller ones
-WIDE, UNITS = 250_000, 64  # multiplications of one sample in a product that is cut into blocks of so many units
+WIDE, UNITS = 250_000, 128  # multiplications of one sample in a product that is cut into blocks of so many units
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from .tiles import (
 
 PRODUCT = types.void(*[types.int64] * 12)
 FEW_TO_PACK, NEAR = 16, 8192
-MOST_PACKED = 24_576
+MOST_PACKED, MOST_TURNED = 2**18, 20_000_000
 FEW_ROWS = 5  # below it, turning a panel costs more than it saves
 
 
@@ -87,7 +87,7 @@ def product_of(real, size):
     line = instructions("line", real, tile(1, 2, masked=True))
     few, turned = instructions("dots", real, dots), instructions("turn", real, turn)
     packed, packed_left = instructions("pack", real, pack), instructions("pack_left", real, pack_left(rows_of_tile))
-    left_on_stack = stack(MOST_PACKED * size)
+    left_on_stack = stack(MOST_PACKED)
     clear, repeat = instructions("clear", real, clear_panel), instructions("repeat", real, repeat_number)
     large, large_added, spread = _blas(real, added=False), _blas(real, added=True), instructions("spread", real, fill)
     zeros = stack(2 * vector_bytes())
@@ -95,7 +95,7 @@ def product_of(real, size):
     def product(
         left_turned, right_turned, rows, columns, depth, left, left_stride, right, right_stride, out, out_stride, start
     ):
-        if depth > DEEPEST:
+        if depth > DEEPEST or (left_turned and rows * columns * depth > MOST_TURNED):
             passed = (right_turned, left_turned, columns, rows, depth, right, right_stride, left, left_stride, out,
                       out_stride)  # fmt: skip
             if start == 0:
@@ -127,7 +127,7 @@ def product_of(real, size):
         panel, tiles_of_left = on_stack(), left_on_stack()
         at_once, far = rows_at_once, False
         if left_turned and columns >= 2 * FEW_TO_PACK and rows >= rows_of_tile and depth * left_stride > NEAR:
-            at_once, far = max(1, MOST_PACKED // (depth * rows_of_tile)) * rows_of_tile, True
+            at_once, far = max(1, MOST_PACKED // (size * depth * rows_of_tile)) * rows_of_tile, True
         for top in range(0, rows, at_once):
             end = min(rows, top + at_once)
             if far:
