@@ -48,6 +48,11 @@ class Scope:
         return expr.xreplace({k: sp.Integer(v) for k, v in self.program.sizes.items()})
 
 
+def _is_led(indices: tuple[Index, ...], scope: Scope) -> bool:
+    """Whether the block is a part of these indices."""
+    return bool(indices) and scope.leading is not None and indices[0].symbol == scope.leading.symbol
+
+
 @dataclass(frozen=True)
 class Nest:
     """Statements under the same loops.
@@ -121,14 +126,14 @@ def _under_leading(nests: list[Nest], scope: Scope, known: set[str]) -> list[str
             pending.clear()
 
     for nest in nests:
-        if nest.run:
+        if nest.run and not _is_led(nest.indices, scope):
             close()
-            size = _count(nest.indices[1:], replace(scope, leading=None))
-            fresh = [name for name in dict.fromkeys(nest.arrays) if name not in known]
+            lines += _loops(nest.indices[:1], _in_a_row(nest, nest.indices[1:], scope, nest.arrays), scope)
+        elif nest.run:
+            close()
+            fresh = [name for name in nest.arrays if name not in known]
             known.update(fresh)
-            lines += [f"_{name} = flat({name}, {_times('first', size)})" for name in fresh]
-            count = _count(nest.indices, scope)
-            lines += [f"for {PLACE.name} in range({count}):", *_indented(list(nest.run))]
+            lines += _in_a_row(nest, nest.indices, scope, fresh)
         elif scope.leading is not None and nest.indices and nest.indices[0].symbol == scope.leading.symbol:
             pending.append(nest)
         else:
@@ -136,6 +141,15 @@ def _under_leading(nests: list[Nest], scope: Scope, known: set[str]) -> list[str
             lines += _loops(nest.indices, nest.lines, scope)
     close()
     return lines
+
+
+def _in_a_row(nest: Nest, indices: tuple[Index, ...], scope: Scope, arrays: Iterable[str]) -> list[str]:
+    """The run of a nest over the block, which is a part of the first of these indices; what is before them is fixed."""
+    whole, before = replace(scope, leading=None), nest.indices[: len(nest.indices) - len(indices)]
+    at = [_times(b.name, _count(nest.indices[k + 1 :], whole)) for k, b in enumerate(before)]
+    at.append(_times("first", _count(indices[1:], whole)))
+    lines = [f"_{name} = flat({name}, {' + '.join(at)})" for name in dict.fromkeys(arrays)]
+    return [*lines, f"for {PLACE.name} in range({_count(indices, scope)}):", *_indented(nest.run)]
 
 
 def _loops(indices: Iterable[Index], body: Iterable[str], scope: Scope) -> list[str]:
@@ -207,8 +221,10 @@ def _elementwise(step: Step, scope: Scope) -> Nest:
 def _run(equation: Equation, scope: Scope) -> tuple[str, tuple[str, ...]] | None:
     """The statement on arrays of elements in a row, and the arrays; None where they do not all lie alike."""
     program, indices = scope.program, equation.indices
-    by_samples = scope.leading is not None and scope.leading.extent == SAMPLES and _is_leading(equation, scope)
-    if not by_samples or len(indices) < 2 or equation.kind is not Kind.REAL:
+    by_samples = scope.leading is not None and scope.leading.extent == SAMPLES and _is_led(indices, scope)
+    if not by_samples and (scope.leading is None or not _is_led(indices[1:], scope)):
+        return None
+    if len(indices) < 2 or equation.kind is not Kind.REAL:
         return None
     position, extents = tuple(i.symbol for i in indices), tuple(i.extent for i in indices)
     flat: dict[sp.Expr, sp.Expr] = {}
@@ -295,7 +311,7 @@ def _spreads(equation: Equation, scope: Scope) -> bool:
     assert total is not None
     if _looked_up(equation):
         return True
-    by_samples = _is_leading(equation, scope) and scope.leading is not None and scope.leading.extent == SAMPLES
+    by_samples = _is_led(equation.indices, scope) and scope.leading is not None and scope.leading.extent == SAMPLES
     inner = equation.indices[1:] if by_samples else equation.indices
     if not inner:
         return False
@@ -303,10 +319,6 @@ def _spreads(equation: Equation, scope: Scope) -> bool:
     last_bound = total.limits[-1][0]
     closest = [where_of(r)[-1] for r in elements(total.function) if where_of(r)]
     return closest.count(last_free) > closest.count(last_bound)
-
-
-def _is_leading(equation: Equation, scope: Scope) -> bool:
-    return bool(scope.leading and equation.indices and equation.indices[0].symbol == scope.leading.symbol)
 
 
 def _looked_up(equation: Equation) -> dict[sp.Symbol, sp.Expr]:
@@ -330,7 +342,7 @@ def _spread(step: Step, scope: Scope) -> Nest:
     total = equation.contraction
     assert total is not None
     fixed = _looked_up(equation)
-    leading = _is_leading(equation, scope)
+    leading = _is_led(equation.indices, scope)
     indices = (
         equation.indices[1:]
         if leading and scope.leading is not None and scope.leading.extent == SAMPLES
@@ -381,7 +393,14 @@ def product_lines(step: Step, scope: Scope) -> list[str]:
     """One call for the block: rows or columns first..last of the result."""
     product = step.product
     assert product is not None
-    return [cited(_gemm(step, scope), step)]
+    row = added_row(step, scope)
+    part = [] if row is None or not _is_led(product.columns, scope) else [_part_of_row(row, product, scope)]
+    return [*part, cited(_gemm(step, scope), step)]
+
+
+def _part_of_row(row: str, product: Product, scope: Scope) -> str:
+    """What is added to the block's columns."""
+    return f"_{row} = flat({row}, {_times('first', _count(product.columns[1:], replace(scope, leading=None)))})"
 
 
 def _product_nest(step: Step, scope: Scope) -> Nest:
@@ -431,13 +450,8 @@ def _gemm(step: Step, scope: Scope) -> str:
     ]  # fmt: skip
     row = added_row(step, scope)
     if row is not None and _is_led(p.columns, scope):
-        row = f"flat({row}, {_times('first', _count(p.columns[1:], whole))})"
+        row = f"_{row}"
     return f"gemm({', '.join(arguments)})" if row is None else f"affine({', '.join([*arguments, row])})"
-
-
-def _is_led(indices: tuple[Index, ...], scope: Scope) -> bool:
-    """Whether the block is a part of these indices."""
-    return bool(indices) and scope.leading is not None and indices[0].symbol == scope.leading.symbol
 
 
 def _offset(p: Product, read: sp.Expr, free: tuple[Index, ...], inside: bool, scope: Scope) -> str:

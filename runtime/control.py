@@ -25,7 +25,7 @@ STRIDE = 16
 MOST_THREADS = 256
 FOR_ONE = OPEN  # so many numbers say what to run; the others are those of a team, and helpers may be changing them
 
-# which products are computed in tiles of registers; the others are those of BLAS
-DEEPEST = 1024  # a turned panel lies on the stack
-MOST_IN_TILES = 3_000_000  # multiplications: above, packing pays and BLAS is faster (docs/performance.md)
+# which products are computed in tiles of registers; the others are those of BLAS (docs/performance.md)
+DEEPEST = 1024  # a panel lies on the stack
+MOST_TURNED = 20_000_000  # multiplications with a left matrix that is turned: above, BLAS is faster
 WORDS = SHARES + STRIDE * MOST_THREADS

@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 
-from .control import ADDRESSES, BLOCKS, DEEPEST, FOR_ONE, MOST_IN_TILES, PHASES, TASKS, WIDTH
+from .control import ADDRESSES, BLOCKS, DEEPEST, FOR_ONE, PHASES, TASKS, WIDTH
 
 WORK_OF_A_BLOCK = 640_000  # operations: some 10 us of one core, for which a thread more is worth it
 FORWARD, LONGER = ("predict", "evaluate"), 4  # their blocks may be longer: a worker keeps what passes for one block
@@ -95,7 +95,7 @@ class Phases:
 
     def __init__(self, machine, routine, batch, look=None):
         described = machine.kernels["routines"][routine]
-        operations, largest, deepest = machine.kernels["work"][routine]
+        operations, _, deepest = machine.kernels["work"][routine]
         self.rows = machine.rows(routine, batch)
         sizes = [[size or self.rows for size in p["sample_blocks"]] for p in described]
         machine.code.prepare(p["function"] for p in described)
@@ -112,7 +112,7 @@ class Phases:
         counts = [t + sum(-(-batch // s) for s in z) for t, z in zip(tasks, sizes, strict=True)]
         self.most_blocks = max(counts, default=0)
         by_samples = routine in FORWARD and not any(tasks)
-        self.with_blas = not by_samples or largest * self.rows > MOST_IN_TILES or deepest > DEEPEST
+        self.with_blas = not by_samples or deepest > DEEPEST
         self.large = batch * operations
         self.control = np.zeros(FOR_ONE, np.int64)
         self.place, self.words = self.control.ctypes.data, memoryview(self.control)

@@ -1,8 +1,12 @@
-"""Matrix products by address: small ones in tiles of registers, large ones by BLAS.
+"""Matrix products by address: in tiles of registers, and by BLAS where its packing is better.
 
 A function of the extents alone decides which, so the bits do not depend on anything else. In tiles, every number of
-the result is one sum in the order of the depth, whatever tile it falls into: the rows may be cut into blocks anywhere.
-Only products of fewer than `FEW_ROWS` rows add in another order, and so do those of one column, for any number of rows.
+the result is one sum in the order of the depth, whatever tile it falls into: rows and columns may be cut into blocks
+anywhere. Only products of fewer than `FEW_ROWS` rows add in another order, and so do those of one column, for any
+number of rows.
+
+The right matrix is read in panels of two vectors of columns. A panel that is turned, or whose rows lie far apart, is
+copied first; and so is a left matrix that is turned, tile by tile.
 """
 
 from llvmlite import ir
@@ -10,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .control import DEEPEST, MOST_IN_TILES
+from .control import DEEPEST, MOST_TURNED
 from .tiles import (
     SMALL_TILE_ROWS,
     TILE_ROWS,
@@ -29,9 +33,11 @@ from .tiles import (
 )  # fmt: skip
 
 PRODUCT = types.void(*[types.int64] * 12)
-FEW_TO_PACK, NEAR = 16, 8192
-MOST_PACKED, MOST_TURNED = 2**18, 20_000_000
 FEW_ROWS = 5  # below it, turning a panel costs more than it saves
+FEW_TO_PACK = 16  # rows or columns, below which an operand that lies far apart is read as it lies
+NEAR = 8_192  # numbers over which a panel is spread: more, and its lines take one another's places in the caches
+MOST_PACKED = 2**18  # bytes of the left matrix that are packed at once, and lie on the stack
+TILES_AT_ONCE = 48  # so many tiles of rows use a panel while it is in a cache, and the rows stay in the next one
 
 
 def _blas(real, added):
@@ -78,7 +84,7 @@ def product_of(real, size):
     matrix is stored as its transpose. Where the address of `start` is 0, it stands for zeros.
     """
     lanes, rows_of_tile, rows_of_small = vector_bytes() // size, TILE_ROWS, SMALL_TILE_ROWS
-    rows_at_once = 48 * rows_of_tile
+    rows_at_once = TILES_AT_ONCE * rows_of_tile
     width_of_panel, on_stack = 2 * lanes, stack(DEEPEST * 2 * vector_bytes())
     wide = instructions("wide_tile", real, tile(rows_of_tile, 2))
     small = instructions("small_tile", real, tile(rows_of_small, 2))

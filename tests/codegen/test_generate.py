@@ -10,6 +10,7 @@ import pytest
 import sympy as sp
 
 import chainrule as cr
+from chainrule.codegen import plan
 from chainrule.codegen.generate import model_source
 from chainrule.codegen.request import Request, Update
 from chainrule.runtime import machine as machines
@@ -26,6 +27,10 @@ Arrays = dict[str, np.ndarray]
 # One of each kind for Numba's types; all are run by Python, which takes a tenth of the time. Convolution, pooling,
 # attention, look-ups and norms are compiled in tests/runtime/test_kernels.py.
 COMPILED = ("elementary_functions", "gru", "largest_of_all", "pairs_of_samples")
+
+
+def names(program: Program) -> list[str]:
+    return [e.name for e in program.equations]
 
 
 def samples_of(program: Program) -> int:
@@ -78,6 +83,24 @@ def assert_as_interpreted(name: str, loss: float, gradients: Arrays, tables: Tab
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # the random numbers, in Python
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_source_says_what_the_interpreter_computes(name: str, tmp_path: Path) -> None:
+    program = PROGRAMS[name]()
+    machine = program_machine(program, tmp_path, derived_example(name))
+    tables, parameters, given = values_of(program)
+    loss, gradients = in_both_orders(machine, lambda m: machines.run_gradients(m, parameters, given, given))
+    assert_as_interpreted(name, loss, gradients, tables)
+
+
+WITH_PRODUCTS = [
+    n for n, build in PROGRAMS.items() if plan.plan(build(), dict.fromkeys(names(build()), 0), {}).largest_product
+]
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("name", WITH_PRODUCTS)
+def test_every_product_in_blocks_of_units(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done for wide layers only, with layers that are not, in blocks that do not fit."""
+    monkeypatch.setattr(plan, "WIDE", 0)
+    monkeypatch.setattr(plan, "UNITS", 2)
     program = PROGRAMS[name]()
     machine = program_machine(program, tmp_path, derived_example(name))
     tables, parameters, given = values_of(program)

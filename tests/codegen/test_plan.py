@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 
 import chainrule as cr
+from chainrule.codegen import plan as codegen_plan
 from chainrule.codegen.legal import legalised
 from chainrule.codegen.plan import (
     FEWEST_ELEMENTS,
@@ -214,6 +215,20 @@ def test_gradients_are_cut_into_parts_that_are_not_too_small() -> None:
     small = made(cr.Model(64, [cr.Dense(100, "relu"), cr.Dense(3)]).program())
     tasks = {t.gradient_of: t for phase in small.phases for t in phase.tasks}
     assert tasks["W1"].block == FEWEST_ELEMENTS // 64
+
+
+def test_a_wide_layer_is_cut_into_blocks_of_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The product and what is computed of it number by number; what reads whole rows comes in the next phase."""
+    monkeypatch.setattr(codegen_plan, "WIDE", 100)
+    model = cr.Model(20, [cr.Dense(30, "tanh"), cr.Dense(3, "softmax")], loss="cross_entropy")
+    derived = derived_program(model.program())
+    program, _ = legalised(derived.program)
+    numbers = {e.name: k for k, e in enumerate(program.equations)}
+    first, second, *_ = plan(program, numbers, {}).phases
+    assert ([s.equation.name for s in first.tasks[0].steps], first.rows) == (["z1", "x1"], ())
+    assert first.tasks[0].leading == program.by_name["z1"].indices[1]
+    assert [s.equation.name for s in second.rows][:1] == ["zo"]
+    assert len(plan(program, numbers, {}, passing=True).phases[0].rows) > 2, "a prediction has long blocks anyway"
 
 
 def test_largest_product_of_one_sample() -> None:

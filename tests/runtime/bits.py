@@ -31,11 +31,13 @@ v[j] = mean(n, (x[n,j] - m[j])**2)
 h[n,j] = g[j]*(x[n,j] - m[j])/sqrt(v[j] + 0.001)
 """
 NORM = cr.Equations(ACROSS_SAMPLES, "h", {}, {"g": ["j"]}, {"g": 1.0})
+WIDE = cr.Model(20, [cr.Dense(512, "tanh"), cr.Dense(512, "relu"), cr.Dense(2)])  # by blocks of units
 PROGRAM = cr.Model(20, [cr.Dense(60, "gelu", bias=False), NORM, cr.Dropout(0.2), cr.Dense(2)])
 
 Case = tuple[cr.Model, Any, Any, str, dict[str, Any]]
 CASES: dict[str, Case] = {
     "MLP, Adam, float32": (MLP, LABELS, cr.Adam(0.01), "float32", {"schedule": "cosine"}),
+    "wide, Adam, float32": (WIDE, VALUES, cr.Adam(0.001), "float32", {}),
     "program, SGD, float64": (PROGRAM, VALUES, cr.SGD(0.05), "float64", {"clip_norm": 0.5, "metrics": ["r2"]}),
 }
 SMALL: dict[str, Case] = {"one layer": (cr.Model(20, [cr.Dense(2)]), VALUES, cr.SGD(0.05), "float32", {})}
