@@ -183,8 +183,9 @@ def _by_units(rows: tuple[Step, ...], tasks: tuple[Task, ...], program: Program)
     phases: list[Phase] = []
     for step in rows:
         last = phases[-1] if phases else None
-        if _is_wide(step, program):
-            phases.append(Phase((), (Task((step,), step.product.columns[0], UNITS),)))
+        wide = _wide_product(step, program)
+        if wide is not None:
+            phases.append(Phase((), (Task((step,), wide.columns[0], UNITS),)))
         elif last is not None and last.tasks and _continues(step, last.tasks[0].steps):
             phases[-1] = Phase((), (replace(last.tasks[0], steps=(*last.tasks[0].steps, step)),))
         elif last is not None and last.rows:
@@ -197,9 +198,10 @@ def _by_units(rows: tuple[Step, ...], tasks: tuple[Task, ...], program: Program)
     return [*phases[:-1], Phase(last.rows, (*last.tasks, *tasks))]
 
 
-def _is_wide(step: Step, program: Program) -> bool:
+def _wide_product(step: Step, program: Program) -> Product | None:
     product = step.product
-    return product is not None and not product.batch and _multiplications(product, program) > WIDE
+    wide = product is not None and not product.batch and _multiplications(product, program) > WIDE
+    return product if wide else None
 
 
 def _continues(step: Step, before: tuple[Step, ...]) -> bool:
