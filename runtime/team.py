@@ -2,11 +2,15 @@
 
 Helpers are threads of Python that wait until they are wanted, and then run machine code without Python's lock. After a
 fork the child has none; it makes its own.
+
+A thread that is woken is often put on the core of the one that woke it, and may stay there for seconds: the leader,
+which never waits, does all the work, and the other core has nothing to do. So helpers are kept off the leader's core.
 """
 
 import ctypes
 import os
 import threading
+from contextlib import suppress
 
 import numpy as np
 from llvmlite import binding
@@ -14,6 +18,7 @@ from llvmlite import binding
 from .blas import OneThread
 from .control import BATCH, FIRST, KEY, LAST, MOST_THREADS, TABLE, THREADS, TOTAL, WORDS
 
+_core = getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
 MOST_BLOCKS = 2**20 - 1  # of a phase: places in a share
 
 
@@ -33,7 +38,8 @@ class Team:
         skipped = -(space.ctypes.data // 8) % 16  # to the beginning of a pair of cache lines
         self._space, self.control = space, space[skipped : skipped + WORDS]
         self._place = self.control.ctypes.data
-        self._lock, self._wanted, self._helpers = threading.Lock(), threading.Event(), 0
+        self._lock, self._wanted, self._helpers = threading.Lock(), threading.Event(), []
+        self._apart_from = None
         self._alone = self._team = None
 
     def address(self, name):
@@ -72,15 +78,30 @@ class Team:
     def _together(self, threads):
         if self._team is None:
             self._team = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(self.code.address("team"))
-        while self._helpers < threads - 1:
-            self._helpers += 1
-            arguments = (self._helpers, self._team, self._place, self._wanted)
-            threading.Thread(target=_help, args=arguments, daemon=True, name=f"chainrule-{self._helpers}").start()
+        while len(self._helpers) < threads - 1:
+            worker = len(self._helpers) + 1
+            arguments = (worker, self._team, self._place, self._wanted)
+            helper = threading.Thread(target=_help, args=arguments, daemon=True, name=f"chainrule-{worker}")
+            self._helpers.append(helper)  # first: no other one gets its number, even if this one never starts
+            helper.start()
+            self._apart_from = None
+        if _core is not None:
+            self._keep_apart(_core())
         try:
             self._wanted.set()
             self._team(0, self._place)
         finally:
             self._wanted.clear()
+
+    def _keep_apart(self, core):
+        """Let the helpers run on every core that the leader may use but its own."""
+        others = os.sched_getaffinity(0) - {core} if core != self._apart_from else None
+        if not others:
+            return
+        self._apart_from = core
+        for helper in self._helpers:
+            with suppress(OSError, TypeError):  # it is not allowed; it never started
+                os.sched_setaffinity(helper.native_id, others)
 
 
 def _help(worker, team, place, wanted):

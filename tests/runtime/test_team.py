@@ -1,5 +1,6 @@
 """The threads of our own."""
 
+import os
 import threading
 
 import numpy as np
@@ -40,3 +41,20 @@ def test_two_threads_of_python_that_compute_at_once_take_turns() -> None:
     for worker in workers:
         worker.join(60)
     assert results == [True] * 60
+
+
+@pytest.mark.skipif(team._core is None or len(os.sched_getaffinity(0)) < 2, reason="there is one core, or no choice")
+def test_helpers_stay_off_the_core_of_the_leader() -> None:
+    kernels = cr.compile(cr.Model(40, [cr.Dense(90, "tanh"), cr.Dense(2)]), threads=2)
+    x, y = np.zeros((300, 40)), np.zeros((300, 2))
+    own, made = os.sched_getaffinity(0), kernels.machine().team
+    try:
+        for core in sorted(own):
+            os.sched_setaffinity(0, {core})  # the leader moves there
+            kernels.loss_and_gradients(kernels.init(0), x, y)
+            os.sched_setaffinity(0, own)
+            kernels.loss_and_gradients(kernels.init(0), x, y)
+            allowed = os.sched_getaffinity(made._helpers[0].native_id)
+            assert allowed == own - {made._apart_from}
+    finally:
+        os.sched_setaffinity(0, own)
