@@ -91,7 +91,9 @@ def product_of(real, size):
     some = instructions("some_tile", real, tile(rows_of_tile, 2, overlapping=True))
     narrow = instructions("narrow_tile", real, tile(rows_of_tile, 1, masked=True))
     line = instructions("line", real, tile(1, 2, masked=True))
-    few, turned = instructions("dots", real, dots), instructions("turn", real, turn)
+    tall = instructions("tall_tile", real, tile(2 * rows_of_tile, 1))
+    few, down = instructions("dots", real, dots()), instructions("dots_down", real, dots(spread_out=True))
+    turned, turned_once = instructions("turn", real, turn(2)), instructions("turn_once", real, turn(1))
     packed, packed_left = instructions("pack", real, pack), instructions("pack_left", real, pack_left(rows_of_tile))
     left_on_stack = stack(MOST_PACKED)
     clear, repeat = instructions("clear", real, clear_panel), instructions("repeat", real, repeat_number)
@@ -131,6 +133,19 @@ def product_of(real, size):
                     few((depth, left + size * row * left_row, a, right_stride, c, min(lanes, columns - column), s))
             return
         panel, tiles_of_left = on_stack(), left_on_stack()
+        most = (2 if columns > lanes else 5) * lanes // 8  # so many columns are cheaper than a vector of them
+        if right_turned and left_step == 1 and depth >= 4 * lanes and columns % lanes <= most:
+            again = zeros()
+            if start == 0:
+                clear((again,))
+            for column in range(columns - columns % lanes, columns):
+                if start != 0:
+                    repeat((start + size * column, again))
+                for row in range(0, rows, lanes):
+                    c = out + size * (row * out_stride + column)
+                    down((depth, right + size * column * right_stride, left + size * row * left_row, left_row, c,
+                          min(lanes, rows - row), again, out_stride))  # fmt: skip
+            columns -= columns % lanes
         at_once, far = rows_at_once, False
         if left_turned and columns >= 2 * FEW_TO_PACK and rows >= rows_of_tile and depth * left_stride > NEAR:
             at_once, far = max(1, MOST_PACKED // (size * depth * rows_of_tile)) * rows_of_tile, True
@@ -146,12 +161,21 @@ def product_of(real, size):
                 b, b_row = right + size * column, right_stride
                 s = start + size * column if start != 0 else nothing
                 whole = width == width_of_panel
-                if right_turned:
+                if right_turned and width <= lanes:
+                    turned_once((right + size * column * right_stride, right_stride, depth, width, panel))
+                    b, b_row = panel, lanes
+                elif right_turned:
                     turned((right + size * column * right_stride, right_stride, depth, width, panel))
                     b, b_row = panel, width_of_panel
                 elif whole and rows >= FEW_TO_PACK and depth * right_stride > NEAR:
                     packed((b, right_stride, depth, panel))
                     b, b_row = panel, width_of_panel
+                if width == lanes and rows >= 2 * rows_of_tile:
+                    for first in range(top, end, 2 * rows_of_tile):
+                        row = min(first, rows - 2 * rows_of_tile)
+                        tall((depth, left + size * row * left_row, left_row, left_step, b, b_row,
+                              out + size * (row * out_stride + column), out_stride, width, s))  # fmt: skip
+                    continue
                 for first in range(top, end, rows_of_tile):
                     row = max(0, min(first, rows - rows_of_tile))
                     a, c = left + size * row * left_row, out + size * (row * out_stride + column)

@@ -179,29 +179,43 @@ def tile(rows, vectors, masked=False, overlapping=False):
     return emit
 
 
-def dots(code, depth, left, right, right_row, out, width, start):
-    """out[c] = start[c] + sum_k left[k] right[c*right_row + k] for one vector of columns, `width` of them there."""
-    builder, lanes = code.builder, code.lanes
-    last = builder.sub(width, WORD(1))
-    lines = []
-    for c in range(lanes):
-        column = builder.select(builder.icmp_signed("<", WORD(c), width), WORD(c), last)
-        lines.append(code.at(right, builder.mul(column, right_row)))
+def dots(spread_out=False):
+    """out[c] = start[c] + sum_k left[k] right[c*right_row + k] for one vector of columns, `width` of them there.
 
-    def step(mask):
-        def body(k, totals):
-            x = code.load(code.at(left, k), mask)
-            return [code.fma(x, code.load(code.at(q, k), mask), t) for q, t in zip(lines, totals, strict=True)]
+    Where it is `spread_out`, the results stand `out_step` elements apart, and `start` holds as many equal numbers.
+    """
 
-        return body
+    def emit(code, depth, left, right, right_row, out, width, start, *out_step):
+        builder, lanes = code.builder, code.lanes
+        last = builder.sub(width, WORD(1))
+        lines = []
+        for c in range(lanes):
+            column = builder.select(builder.icmp_signed("<", WORD(c), width), WORD(c), last)
+            lines.append(code.at(right, builder.mul(column, right_row)))
 
-    whole = builder.and_(depth, WORD(-lanes))
-    totals = code.loop(whole, lanes, [code.zero] * lanes, step(None))
-    rest = builder.sub(depth, whole)
-    mask = code.mask(rest)
-    totals = code.loop(rest, lanes, totals, lambda k, values: step(mask)(builder.add(k, whole), values))
-    there = code.mask(width)
-    code.store(builder.fadd(code.load(start, there), _sums(code, totals)), out, there)
+        def step(mask):
+            def body(k, totals):
+                x = code.load(code.at(left, k), mask)
+                return [code.fma(x, code.load(code.at(q, k), mask), t) for q, t in zip(lines, totals, strict=True)]
+
+            return body
+
+        whole = builder.and_(depth, WORD(-lanes))
+        totals = code.loop(whole, lanes, [code.zero] * lanes, step(None))
+        rest = builder.sub(depth, whole)
+        mask = code.mask(rest)
+        totals = code.loop(rest, lanes, totals, lambda k, values: step(mask)(builder.add(k, whole), values))
+        if not spread_out:
+            there = code.mask(width)
+            code.store(builder.fadd(code.load(start, there), _sums(code, totals)), out, there)
+            return
+        results = builder.fadd(code.load(start), _sums(code, totals))
+        for c in range(lanes):  # of columns that are not there, the last one is written again
+            column = builder.select(builder.icmp_signed("<", WORD(c), width), WORD(c), last)
+            place = builder.inttoptr(code.at(out, builder.mul(column, out_step[0])), code.real.as_pointer())
+            builder.store(builder.extract_element(results, HALF(c)), place, align=code.size)
+
+    return emit
 
 
 def _sums(code, vectors):
@@ -254,34 +268,38 @@ def repeat_number(code, number, place):
     code.store(code.spread(code.number(number)), place)
 
 
-def turn(code, right, right_row, depth, width, panel):
-    """panel[k, c] = right[c, k] for two vectors of columns; of columns that are not there, the last one stands in."""
-    builder, lanes = code.builder, code.lanes
-    last = builder.sub(width, WORD(1))
-    lines = []
-    for c in range(2 * lanes):
-        column = builder.select(builder.icmp_signed("<", WORD(c), width), WORD(c), last)
-        lines.append(code.at(right, builder.mul(column, right_row)))
+def turn(vectors):
+    """panel[k, c] = right[c, k] for so many vectors of columns; of columns not there, the last one stands in."""
 
-    def block(k, values):
-        for part in (0, lanes):
-            square = [code.load(code.at(line, k)) for line in lines[part : part + lanes]]
-            for j, row in enumerate(_transposed(code, square)):
-                code.store(
-                    row, code.at(panel, builder.add(builder.mul(builder.add(k, WORD(j)), WORD(2 * lanes)), WORD(part)))
-                )
-        return values
+    def emit(code, right, right_row, depth, width, panel):
+        builder, lanes = code.builder, code.lanes
+        wide, last = vectors * lanes, builder.sub(width, WORD(1))
+        lines = []
+        for c in range(wide):
+            column = builder.select(builder.icmp_signed("<", WORD(c), width), WORD(c), last)
+            lines.append(code.at(right, builder.mul(column, right_row)))
 
-    def single(k, values):
-        k = builder.add(k, whole)
-        for c, line in enumerate(lines):
-            place = code.at(panel, builder.add(builder.mul(k, WORD(2 * lanes)), WORD(c)))
-            builder.store(code.number(code.at(line, k)), builder.inttoptr(place, code.real.as_pointer()))
-        return values
+        def at(k, c):
+            return code.at(panel, builder.add(builder.mul(k, WORD(wide)), WORD(c)))
 
-    whole = builder.and_(depth, WORD(-lanes))
-    code.loop(whole, lanes, [], block)
-    code.loop(builder.sub(depth, whole), 1, [], single)
+        def block(k, values):
+            for part in range(0, wide, lanes):
+                square = [code.load(code.at(line, k)) for line in lines[part : part + lanes]]
+                for j, row in enumerate(_transposed(code, square)):
+                    code.store(row, at(builder.add(k, WORD(j)), part))
+            return values
+
+        def single(k, values):
+            k = builder.add(k, whole)
+            for c, line in enumerate(lines):
+                builder.store(code.number(code.at(line, k)), builder.inttoptr(at(k, c), code.real.as_pointer()))
+            return values
+
+        whole = builder.and_(depth, WORD(-lanes))
+        code.loop(whole, lanes, [], block)
+        code.loop(builder.sub(depth, whole), 1, [], single)
+
+    return emit
 
 
 def pack(code, right, right_row, depth, panel):

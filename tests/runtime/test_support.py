@@ -56,7 +56,17 @@ def test_affine_begins_with_a_row(dtype: str) -> None:
     rng = np.random.default_rng(0)
     tolerance = 1e-4 if dtype == "float32" else 1e-12
     sizes = [(1, 1, 1), (3, 37, 5), (6, 8, 3), (7, 9, 33), (13, 16, 40), (20, 50, 7), (9, 21, 1025), (150, 160, 130)]
-    sizes += [(310, 40, 220), (22, 41, 400), (23, 600, 40), (300, 280, 250)]
+    sizes += [
+        (30, 10, 70),
+        (13, 4, 64),
+        (26, 8, 33),
+        (21, 17, 48),
+        (7, 2, 40),
+        (310, 40, 220),
+        (22, 41, 400),
+        (23, 600, 40),
+        (300, 280, 250),
+    ]
     for ta, tb, (rows, columns, depth) in itertools.product((False, True), (False, True), sizes):
         left, right = rng.normal(size=(rows, depth)).astype(dtype), rng.normal(size=(depth, columns)).astype(dtype)
         a, b = (np.ascontiguousarray(m.T if turned else m) for m, turned in ((left, ta), (right, tb)))
