@@ -132,20 +132,16 @@ def product_of(real, size):
                     c = out + size * (row * out_stride + column)
                     few((depth, left + size * row * left_row, a, right_stride, c, min(lanes, columns - column), s))
             return
-        panel, tiles_of_left = on_stack(), left_on_stack()
-        most = (2 if columns > lanes else 5) * lanes // 8  # so many columns are cheaper than a vector of them
-        if right_turned and left_step == 1 and depth >= 4 * lanes and columns % lanes <= most:
-            again = zeros()
-            if start == 0:
-                clear((again,))
-            for column in range(columns - columns % lanes, columns):
+        if right_turned and left_step == 1 and depth >= 4 * lanes and 8 * columns <= 5 * lanes:
+            for column in range(columns):
                 if start != 0:
-                    repeat((start + size * column, again))
+                    repeat((start + size * column, nothing))
                 for row in range(0, rows, lanes):
                     c = out + size * (row * out_stride + column)
                     down((depth, right + size * column * right_stride, left + size * row * left_row, left_row, c,
-                          min(lanes, rows - row), again, out_stride))  # fmt: skip
-            columns -= columns % lanes
+                          min(lanes, rows - row), nothing, out_stride))  # fmt: skip
+            return
+        panel, tiles_of_left = on_stack(), left_on_stack()
         at_once, far = rows_at_once, False
         if left_turned and columns >= 2 * FEW_TO_PACK and rows >= rows_of_tile and depth * left_stride > NEAR:
             at_once, far = max(1, MOST_PACKED // (size * depth * rows_of_tile)) * rows_of_tile, True
