@@ -19,7 +19,7 @@ from .banner import banner
 from .emit import Routine, module_source
 from .layout import plain_name
 from .legal import legalised
-from .plan import Step, plan
+from .plan import Plan, Step, plan
 from .request import Request, Update
 
 MATHEMATICS = (
@@ -104,7 +104,7 @@ def programs_source(
         "gradients": {p.name: plain.adjoint[p.name] for p in plain.forward.parameters},
         "loss": LOSS,
         "outputs": outputs,
-        "work": {r.name: (r.plan.operations, r.plan.largest_product, r.plan.deepest_product) for r in routines},
+        "work": {r.name: _work(r.plan) for r in routines},
         "optimiser": {} if update is None else _optimiser(update),
     }
     return module_source(head, f"{HEAD}\n{support}", routines, request.dtype, shown)
@@ -134,6 +134,10 @@ def _routine(
     forward = name in ("predict", "evaluate")
     made = plan(legal_program, own_numbers, {} if forward else here, passing=forward)
     return Routine(name, made, here, original, update)
+
+
+def _work(made: Plan) -> tuple[int, int, int, int]:
+    return made.operations, made.largest_product, made.deepest_product, made.turned_product
 
 
 def _numbers(derived: Derived, start: int) -> dict[str, int]:

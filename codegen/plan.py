@@ -85,7 +85,8 @@ class Plan:
 
     operations        of one sample
     largest_product   multiplications of one sample in one matrix product
-    deepest_product   products that are added up for one number
+    deepest_product   products that are added up for one number, if not one for each sample
+    turned_product    multiplications of one sample in one matrix product whose left side is turned
     separate          parameters whose update must wait until everything else is done
     passing           what is of use only within a block of samples: it is kept for a block at a time
     """
@@ -95,6 +96,7 @@ class Plan:
     operations: int
     largest_product: int
     deepest_product: int
+    turned_product: int
     separate: frozenset[str]
     passing: frozenset[str] = frozenset()
 
@@ -117,13 +119,15 @@ def plan(program: Program, numbers: Mapping[str, int], gradients: Mapping[str, s
         tasks = _tasks(others, steps, program, gradients)
         phases += [Phase(rows, tasks)] if passing else _by_units(rows, tasks, program)
     operations = sum(operations_of(e, program) for e in program.equations if e.name in row_names)
-    products = [s.product for p in phases for s in p.rows if s.product is not None]
+    by_sample = [s.product for p in phases for s in p.rows if s.product is not None]
+    products = [*by_sample, *(s.product for p in phases for t in p.tasks for s in t.steps if s.product is not None)]
     return Plan(
         program,
         tuple(phases),
         operations,
-        max((_multiplications(p, program) for p in products), default=0),
+        max((_multiplications(p, program) for p in by_sample), default=0),
         max((_extent(p.depth, program) for p in products), default=0),
+        max((_multiplications(p, program) for p in products if p.left_transposed), default=0),
         _separate(program, phase, gradients),
         _passing(program, phase, row_names) if passing else frozenset(),
     )
@@ -245,7 +249,7 @@ def _passing(program: Program, phase: Mapping[str, int], rows: set[str]) -> froz
 
 
 def _multiplications(product: Product, program: Program) -> int:
-    """Multiplications of one sample in a matrix product of rows."""
+    """Multiplications of one sample in a matrix product."""
     return _extent((*product.batch, *product.rows, *product.columns, *product.depth), program)
 
 

@@ -6,10 +6,11 @@ generate` copies its text.
 
 import math
 import threading
+from operator import is_not
 
 import numpy as np
 
-from .control import ADDRESSES, BLOCKS, DEEPEST, FOR_ONE, PHASES, TASKS, WIDTH
+from .control import ADDRESSES, BLOCKS, DEEPEST, FOR_ONE, MOST_TURNED, PHASES, TASKS, WIDTH
 
 WORK_OF_A_BLOCK = 640_000  # operations: some 10 us of one core, for which a thread more is worth it
 FORWARD, LONGER = ("predict", "evaluate"), 4  # their blocks may be longer: a worker keeps what passes for one block
@@ -51,7 +52,7 @@ class Machine:
 
     def rows(self, routine, batch):
         """Samples in a block."""
-        operations, largest, _ = self.kernels["work"][routine]
+        operations, largest, _, _ = self.kernels["work"][routine]
         return rows_of_block(batch, operations // (LONGER if routine in FORWARD else 1), largest)
 
     def workspace(self, routine, samples, threads=1, without=()):
@@ -95,7 +96,7 @@ class Phases:
 
     def __init__(self, machine, routine, batch, look=None):
         described = machine.kernels["routines"][routine]
-        operations, _, deepest = machine.kernels["work"][routine]
+        operations, _, deepest, turned = machine.kernels["work"][routine]
         self.rows = machine.rows(routine, batch)
         sizes = [[size or self.rows for size in p["sample_blocks"]] for p in described]
         machine.code.prepare(p["function"] for p in described)
@@ -111,8 +112,7 @@ class Phases:
         self.kept = np.array(addresses, np.int64), np.array(tasks, np.int64), blocks
         counts = [t + sum(-(-batch // s) for s in z) for t, z in zip(tasks, sizes, strict=True)]
         self.most_blocks = max(counts, default=0)
-        by_samples = routine in FORWARD and not any(tasks)
-        self.with_blas = not by_samples or deepest > DEEPEST
+        self.with_blas = max(deepest, batch if turned else 0) > DEEPEST or turned * batch > MOST_TURNED
         self.large = batch * operations
         self.control = np.zeros(FOR_ONE, np.int64)
         self.place, self.words = self.control.ctypes.data, memoryview(self.control)
@@ -380,7 +380,7 @@ class Training:
         self.batch_arrays = {**machine.workspace("train", batch_size), **self._given(batch_size)}
         self._scratch_of(1)
         self.batch_arrays["@squares"] = np.zeros(len(self.parameters))
-        self._known, self._places, self._addresses = (), [], None
+        self._known, self._addresses = (), None
 
     def _scratch_of(self, threads):
         self.batch_arrays["@scratch"] = aligned((self.machine.kernels["scratch"] * threads,), np.uint8)
@@ -410,11 +410,10 @@ class Training:
     def _table(self, given):
         """The table of addresses, of which those of the epoch are still missing; made anew for other data."""
         known = tuple(given.values())
-        places = [(array.ctypes.data, len(array)) for array in known]
-        if self._addresses is None or places != self._places:
+        if self._addresses is None or len(known) != len(self._known) or any(map(is_not, known, self._known)):
             arrays = {**self.batch_arrays, **self.parameters, **self.states, "@scalars": self.scalars}
             arrays |= {f"@{name}": array for name, array in given.items()}
             arrays |= dict.fromkeys(("@order", "@losses", "@rates"), self.scalars)  # until they are known
             self._addresses = self.machine.table("train", arrays, len(known[0]) if known else 1)
-        self._known, self._places = known, places  # they live as long as their addresses are used
+        self._known = known  # they live as long as their addresses are used
         return self._addresses

@@ -120,10 +120,12 @@ def test_file_reads_well() -> None:
     assert text.count('\n"""\n') == 1  # one banner
     imports = re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE)
     assert set(imports) <= {
+        "contextlib",
         "ctypes",
         "functools",
         "itertools",
         "math",
+        "operator",
         "os",
         "pathlib",
         "threading",
