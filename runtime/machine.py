@@ -12,19 +12,25 @@ import numpy as np
 
 from .control import ADDRESSES, BLOCKS, DEEPEST, FOR_ONE, MOST_TURNED, PHASES, TASKS, WIDTH
 
-WORK_OF_A_BLOCK = 640_000  # operations: some 10 us of one core, for which a thread more is worth it
+WORK_OF_A_BLOCK = 640_000  # operations: some 10 us of one core
+WORTH_A_SECOND = 400_000  # operations that are worth a second block, and a thread more
 FORWARD, LONGER = ("predict", "evaluate"), 4  # their blocks may be longer: a worker keeps what passes for one block
-WIDE = 65_536  # multiplications of one sample in one product, above which BLAS needs more rows at a time
+WIDE = 65_536  # multiplications of one sample in one product, above which a block needs more rows
 FEWEST_ROWS, FEWEST_WIDE_ROWS, MOST_ROWS = 16, 64, 512  # turning the weights costs as much as some rows
+MANY_BLOCKS = 8  # enough for the threads; then the blocks grow first
 
 
 def rows_of_block(samples, operations, largest_product):
     """How many samples make a block: a function of the model and the batch alone, so that the bits are too.
 
-    Enough work to be worth a thread, few enough samples to stay in a cache; blocks of the same size, as far as it goes.
+    Enough work to be worth a thread, few enough samples to stay in a cache; blocks of the same size, as far as it goes,
+    and as many as a power of two, as threads often are.
     """
-    fewest = FEWEST_WIDE_ROWS if largest_product > WIDE else FEWEST_ROWS
-    blocks = max(1, -(-samples * operations // WORK_OF_A_BLOCK))
+    fewest = FEWEST_WIDE_ROWS
+    if largest_product <= WIDE:
+        fewest = min(fewest, max(FEWEST_ROWS, samples // MANY_BLOCKS))
+    work = samples * operations
+    blocks = 2 ** max(work >= WORTH_A_SECOND, (work // WORK_OF_A_BLOCK).bit_length() - 1)
     rows = min(MOST_ROWS, max(fewest, -(-samples // blocks)))
     count = -(-samples // rows)
     return -(-samples // count // 8) * 8

@@ -10,6 +10,7 @@ from chainrule.runtime.machine import (
     FEWEST_WIDE_ROWS,
     MOST_ROWS,
     WIDE,
+    WORTH_A_SECOND,
     aligned,
     conform,
     draw,
@@ -25,6 +26,14 @@ def test_blocks_of_samples_are_of_one_size_and_hold_a_fair_amount_of_work() -> N
             assert min(samples, FEWEST_ROWS) <= rows <= MOST_ROWS
     assert rows_of_block(32, 40_000, 1) == 16
     assert rows_of_block(128, 10**6, WIDE + 1) == FEWEST_WIDE_ROWS
+    assert rows_of_block(4096, 10**5, 1) == FEWEST_WIDE_ROWS, "many blocks: each may be larger"
+
+
+def test_blocks_are_as_many_as_a_power_of_two() -> None:
+    for operations in (1, 5_000, 8_000, 20_000, 10**5, 10**7):
+        count = 512 / rows_of_block(512, operations, 1)
+        assert count == 2 ** round(math.log2(count))
+    assert rows_of_block(64, WORTH_A_SECOND // 64, 1) == 32
 
 
 def test_arrays_begin_at_a_cache_line() -> None:
