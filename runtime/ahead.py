@@ -65,7 +65,11 @@ class Workshop:
     def wait(self, entry: Path) -> None:
         """Until an entry that was ordered is there, or will not be."""
         with self.news:
-            self.news.wait_for(lambda: not self.alive or str(entry) not in self.ordered, LONGEST_WAIT)
+            self.news.wait_for(lambda: not self.works_on(entry), LONGEST_WAIT)
+
+    def works_on(self, entry: Path) -> bool:
+        """Whether an entry is still to come."""
+        return self.alive and str(entry) in self.ordered
 
     def end(self) -> None:
         """With this process, though not with one that was forked from it."""

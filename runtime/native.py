@@ -82,6 +82,7 @@ class Code:
         self.stem, self.compiled, self.order = stem, compiled, order
         self._known: dict[str, int] = {}
         self._made: dict[str, bytes] = {}  # compiled, but not linked
+        self._ordered: set[str] = set()
 
     def address(self, name: str) -> int:
         """Where a function's machine code stands."""
@@ -100,20 +101,22 @@ class Code:
 
     def prepare(self, names: Iterable[str]) -> None:
         """Compile what is missing, but link nothing yet: what it calls need not be there before it is linked."""
-        missing = self._missing(names)
-        if not self._ordered(missing):
-            for name in missing:
-                self._made[name] = self._entry(name)
+        for name in self.begin(names):
+            self._made[name] = self._entry(name)
 
-    def begin(self, names: Iterable[str]) -> None:
-        """Have what is missing compiled elsewhere, if that can be."""
-        self._ordered(self._missing(names))
+    def begin(self, names: Iterable[str]) -> list[str]:
+        """Have what is missing compiled elsewhere; what cannot be."""
+        there = {*self._known, *self._made, *self._ordered}
+        missing = [n for n in names if n not in there and not self.path(n).is_file()]
+        if missing and self.order is not None and self.order(self, missing):
+            self._ordered.update(missing)
+            return []
+        return missing
 
-    def _missing(self, names: Iterable[str]) -> list[str]:
-        return [n for n in names if n not in self._known and n not in self._made and not self.path(n).is_file()]
-
-    def _ordered(self, missing: list[str]) -> bool:
-        return bool(missing) and self.order is not None and self.order(self, missing)
+    def is_coming(self, name: str) -> bool:
+        """Whether a function is still being compiled elsewhere."""
+        other = workshop() if name in self._ordered and name not in self._known else None
+        return other is not None and other.works_on(self.path(name))
 
     def _entry(self, name: str) -> bytes:
         """What is kept of a function, made where it is missing."""

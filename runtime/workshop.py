@@ -25,8 +25,7 @@ from typing import Any, Final, NoReturn
 NOT_NEEDED: Final = ("coverage", "scipy", "scipy.linalg")
 WANTED: Final = ("driver", "support", "elementary_float32", "elementary_float64")
 IDLE: Final = 20.0  # seconds without orders, after which the process ends
-BEHIND: Final = ("team",)  # wanted last: the others go first
-STEPS_BEHIND: Final = 10  # of `nice`
+BEHIND: Final = ("team",)  # a training begins without it
 OBJECTS: Final = 100_000  # that are made before a child looks for those that nobody needs
 
 
@@ -55,8 +54,8 @@ class Workshop:
         self.todo.sort(key=lambda job: job[1] in BEHIND)
 
     def begin(self) -> None:
-        """A child for each function, as many as there are cores."""
-        while self.todo and len(self.working) < self.most:
+        """A child for each function, as many as there are cores; what is wanted last, when nothing else is."""
+        while self.todo and len(self.working) < (1 if self.todo[0][1] in BEHIND else self.most):
             path, name, order = self.todo.pop(0)
             ours, its = os.pipe()
             process = os.fork()
@@ -92,8 +91,6 @@ def _work(name: str, order: dict[str, Any], pipes: Iterable[int]) -> None:
             os.close(pipe)
         gc.enable()
         gc.set_threshold(OBJECTS)
-        if name in BEHIND:
-            os.nice(STEPS_BEHIND)
         code_of(order).prepare((name,))
         status = 0
     finally:  # who wants the function compiles it itself, and sees what is wrong

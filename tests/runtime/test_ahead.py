@@ -16,7 +16,7 @@ TRAIN = """
 import sys, numpy as np, numpy.random, chainrule as cr
 from chainrule.runtime import ahead
 {before}
-trainer = cr.Trainer(cr.Model(2, [cr.Dense(1)]), cr.SGD(0.1), 4, "float32", threads=1)
+trainer = cr.Trainer(cr.Model(2, [cr.Dense(1)]), cr.SGD(0.1), 4, "float32", threads=2)
 trainer.fit(np.ones((8, 2)), np.ones(8), epochs={epochs}, verbose=0)
 print(trainer.history["loss"][-1], "numba" in sys.modules)
 {after}
@@ -145,3 +145,10 @@ def test_what_was_begun_in_a_process_is_not_its_childs(monkeypatch: pytest.Monke
     assert ahead.workshop() is other
     other.end()
     assert ahead.workshop() is None
+
+
+@needs_fork
+def test_a_training_begins_without_the_loops_of_several_threads(cache: Path, loss: str, tmp_path: Path) -> None:
+    """They are still being compiled; the bits are those of any number of threads."""
+    before = f"{TWO_CORES}\ncr.runtime.native.Code.is_coming = lambda self, name: name == 'team'"
+    assert trained(cache, before, "print(trainer._choice.best)")[::2] == [loss, "None"]
