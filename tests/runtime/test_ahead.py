@@ -150,5 +150,7 @@ def test_what_was_begun_in_a_process_is_not_its_childs(monkeypatch: pytest.Monke
 @needs_fork
 def test_a_training_begins_without_the_loops_of_several_threads(cache: Path, loss: str, tmp_path: Path) -> None:
     """They are still being compiled; the bits are those of any number of threads."""
-    before = f"{TWO_CORES}\nfrom chainrule.runtime import native\nnative.Code.is_coming = lambda self, name: name == 'team'"
+    before = (
+        f"{TWO_CORES}\nfrom chainrule.runtime import native\nnative.Code.is_coming = lambda self, name: name == 'team'"
+    )
     assert trained(cache, before, "print(trainer._choice.best)")[::2] == [loss, "None"]
