@@ -113,9 +113,9 @@ def open_workshop() -> Workshop | None:
 def _begun() -> Workshop:
     package = __name__.partition(".")[0]
     home = Path(sys.modules[package].__file__ or "").parent.parent
-    path = os.pathsep.join([str(home), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(home), *filter(None, sys.path)])  # so that `site` need not look for it again
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", COMMAND.format(package=package)],
+        [sys.executable, "-S", "-W", "ignore", "-c", COMMAND.format(package=package)],
         env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

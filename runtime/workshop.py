@@ -25,7 +25,7 @@ from typing import Any, Final, NoReturn
 NOT_NEEDED: Final = ("coverage", "scipy", "scipy.linalg")
 WANTED: Final = ("driver", "support", "elementary_float32", "elementary_float64")
 IDLE: Final = 20.0  # seconds without orders, after which the process ends
-BEHIND: Final = ("team",)  # a training begins without it
+BEHIND: Final = ("team",)  # a training begins without it: when nothing else is wanted
 OBJECTS: Final = 100_000  # that are made before a child looks for those that nobody needs
 
 
@@ -54,7 +54,7 @@ class Workshop:
         self.todo.sort(key=lambda job: job[1] in BEHIND)
 
     def begin(self) -> None:
-        """A child for each function, as many as there are cores; what is wanted last, when nothing else is."""
+        """A child for each function, and one more than there are cores, or one core is idle at the end."""
         while self.todo and len(self.working) < (1 if self.todo[0][1] in BEHIND else self.most):
             path, name, order = self.todo.pop(0)
             ours, its = os.pipe()
@@ -131,7 +131,7 @@ def _nothing(number: int) -> None:
 def main() -> None:
     """Until the other process ends, or wants nothing any more."""
     gc.disable()  # what is made from here on stays
-    workshop, rest, since = Workshop(max(2, os.cpu_count() or 1)), b"", time.monotonic()
+    workshop, rest, since = Workshop(1 + (os.cpu_count() or 1)), b"", time.monotonic()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the other process
     signal.signal(signal.SIGTERM, workshop.end)
     try:

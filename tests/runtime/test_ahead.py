@@ -133,18 +133,24 @@ def test_a_source_that_is_not_the_one_looked_at_is_refused(tmp_path: Path) -> No
         code_of(order)
 
 
+FORK = """
+import os, subprocess, sys
+from chainrule.runtime import ahead
+process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1, stdout=-1, bufsize=0)
+ahead._open.append(other := ahead.Workshop(process))
+if os.fork() == 0:
+    os._exit(0 if ahead.workshop() is None and process.stdin.closed else 1)
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+assert ahead.workshop() is other
+other.end()
+assert ahead.workshop() is None
+"""
+
+
 @needs_fork
-def test_what_was_begun_in_a_process_is_not_its_childs(monkeypatch: pytest.MonkeyPatch) -> None:
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1, stdout=-1, bufsize=0)
-    other = ahead.Workshop(process)
-    monkeypatch.setattr(ahead, "_open", [other])
-    assert ahead.workshop() is other
-    if os.fork() == 0:
-        os._exit(0 if ahead.workshop() is None and process.stdin.closed else 1)
-    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
-    assert ahead.workshop() is other
-    other.end()
-    assert ahead.workshop() is None
+def test_what_was_begun_in_a_process_is_not_its_childs() -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", FORK], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @needs_fork
