@@ -38,6 +38,7 @@ _HOMES = {
     "runtime.standalone": ("generate_source",),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
+_TO_COMPILE = ("Dense", "Model", "Trainer", "compile", "load")  # who asks for one of these is about to compile
 
 __all__ = ["__version__", *_HOME]
 
@@ -67,6 +68,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         from importlib import import_module
 
+        if name in _TO_COMPILE:
+            import_module(".runtime.native", __name__).expect_compiling()
         return getattr(import_module(f".{_HOME[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -83,7 +84,7 @@ def as_weights(weight: ArrayLike, samples: int, place: str = "sample_weight") ->
 
 
 def _numeric(given: ArrayLike, place: str) -> Array:
-    if isinstance(given, np.ma.MaskedArray):
+    if "numpy.ma" in sys.modules and isinstance(given, np.ma.MaskedArray):  # which takes 20 ms to import
         _all(~np.ma.getmaskarray(given), np.asarray(given), place, "but it is masked; fill it in or leave the row out")
     try:
         array = np.asarray(given)

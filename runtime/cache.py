@@ -38,8 +38,8 @@ FORMAT: Final = b"chainrule entry 1 "
 LARGEST: Final = 2**28  # bytes of an entry
 OURS: Final = re.compile(r"\w+_[0-9a-f]{16,32}(\.\w+\.[0-9a-f]{12}\.o|\.py|\.txt)", flags=re.ASCII)
 BESIDE: Final = re.compile(rf"\.{OURS.pattern}\.[a-z0-9_]{{8}}", flags=re.ASCII)  # while it is written
-LOCK: Final = re.compile(r"\.lock-\d")
-LOCKS: Final = 8
+LOCK: Final = re.compile(r"\.lock-\d{1,2}")
+LOCKS: Final = 64
 LONGEST_WAIT: Final = 30.0  # seconds, for what another process makes
 STALE: Final = 3600.0  # seconds after which nobody writes a file any more
 FLAGS: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

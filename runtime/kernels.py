@@ -19,10 +19,10 @@ from ..symbolic.initialisers import initialiser
 from ..symbolic.language import Program
 from ..symbolic.model import LOSS, Model, Variant
 from . import machine as machines
-from .ahead import compile_driver_ahead
+from .ahead import open_workshop
 from .load import is_stored, stored
 from .native import kernels as native_kernels
-from .native import team
+from .native import prepare_driver, team
 from .remembered import key_of, recalled, remember
 
 DTYPES = ("float32", "float64")
@@ -56,7 +56,7 @@ class Kernels:
     def __init__(self, model: Model, dtype: str = "float64", update: Update | None = None, threads: int = 1) -> None:
         if dtype not in DTYPES:
             raise SpecError(f"dtype = {dtype!r}; choose one of {', '.join(DTYPES)}")
-        compile_driver_ahead(dtype)
+        prepare_driver(dtype)
         self.model, self.dtype, self.update, self.threads = model, dtype, update, threads
         self._modules: dict[Variant, tuple[Path, machines.Machine, str]] = {}
 
@@ -86,6 +86,8 @@ class Kernels:
         key = key_of(self.model, request)
         source = None if key is None else recalled(key, self._is_known)
         if source is None:
+            open_workshop()  # which is ready when the source is
+
             from ..codegen.generate import import_source, model_source
 
             source = model_source(self.model, request, import_source(self.dtype))

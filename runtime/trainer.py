@@ -286,13 +286,17 @@ class Trainer:
         done, losses = first, []
         while done < steps:
             threads, tried = self._choice.next()
+            alone = threads > 1 and training.machine.team.code.is_coming("team")
+            if alone:
+                threads, tried = 1, None
             last = min(done + (pace.steps if tried is None else tried), steps)
             training.threads = threads
             started = time.perf_counter()
             losses.append(training.epoch(given, order, rates, key, done, last))
             seconds = time.perf_counter() - started
             taken = min(last * training.batch, len(order)) - done * training.batch
-            self._choice.took(threads, taken, seconds, last - done)
+            if not alone:
+                self._choice.took(threads, taken, seconds, last - done)
             pace.took(last - done, seconds)
             done = last
         return losses[0] if len(losses) == 1 else np.concatenate(losses)

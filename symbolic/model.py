@@ -112,7 +112,12 @@ class Model:
 
     def program(self, variant: Variant | None = None) -> Program:
         """The equations of the model and its loss, checked; see `expand`."""
-        return expand(self, self.default_variant if variant is None else variant)
+        usual = self.default_variant
+        return self._usual if variant is None or variant == usual else expand(self, variant)
+
+    @cached_property
+    def _usual(self) -> Program:
+        return expand(self, self.default_variant)
 
     @property
     def default_variant(self) -> Variant:
