@@ -9,6 +9,7 @@ what Numba needs for a function does not depend much on its length (docs/perform
 from __future__ import annotations
 
 import pprint
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ FIXED_SLOTS = (  # no tensor has such a name
 )  # fmt: skip
 ROWS = 0  # among the sizes of blocks of samples: the size that fits the model and the batch, table[6]
 SCRATCH_ALIGNMENT = 64
+VIEW = re.compile(r"\w+ = view\(table\[\d+\], ")  # of a whole array, which has this name wherever it is read
+FEW_ELEMENTS = 512  # of gradients that are one task together
 BATCH, BLOCK = "N", "rows"  # in shapes: the samples of a batch; those of a block, for each worker
 GIVEN = (Role.INPUT, Role.STATE, Role.TARGET, Role.WEIGHT)
 
@@ -218,13 +221,13 @@ class RoutineWriter:
         for task in (t for t in phase.tasks if t.by_samples):
             sample_blocks.append(task.block)
             body += self._guard_sample_blocks(task.block, calls[task.name])
-        for task in (t for t in phase.tasks if not t.by_samples):
-            blocks = self._blocks(task)
-            body += self._guard_blocks(blocks, task, calls[task.name])
+        for tasks in self._together([t for t in phase.tasks if not t.by_samples]):
+            blocks = self._blocks(tasks[0])
+            body += self._guard_blocks(blocks, [(task, calls[task.name]) for task in tasks])
             count += blocks
         if number == 0 and self.routine.gathers:
-            body += ["if task == 0:  # once a step", *(INDENT + line for line in self._step_call())]
-            count += 1
+            body = ["if task == 0:  # once a step", *(INDENT + line for line in self._step_call()), *body]
+            count += not (count or sample_blocks)
         name = f"{self.prefix}_phase_{number}"
         self._wrapper(name, body)
         return {"function": name, "sample_blocks": tuple(sample_blocks), "tasks": count}
@@ -249,26 +252,36 @@ class RoutineWriter:
             "task -= blocks",
         ]
 
+    def _together(self, tasks: Sequence[Task]) -> list[list[Task]]:
+        """Tasks that are too small to be handed out one by one go together."""
+        groups: list[list[Task]] = []
+        elements = FEW_ELEMENTS
+        for task in tasks:
+            size = 1 if task.leading is None else self.program.size(task.leading.extent)
+            size *= self._row_elements(task.steps[0].equation.name)
+            elements += size
+            if elements > FEW_ELEMENTS or self._blocks(task) > 1:
+                groups.append([])
+                elements = size if self._blocks(task) == 1 else FEW_ELEMENTS
+            groups[-1].append(task)
+        return groups
+
     def _blocks(self, task: Task) -> int:
         return 1 if task.leading is None else -(-self.program.size(task.leading.extent) // task.block)
 
-    def _guard_blocks(self, blocks: int, task: Task, calls: Sequence[str]) -> list[str]:
-        size = 1 if task.leading is None else self.program.size(task.leading.extent)
-        if blocks == 1:
-            bounds = ["first = 0", f"last = {size}"]
-            condition = "if task == 0:"
-        else:
-            bounds = [
-                f"first = {task.block}*task",
-                f"last = first + {task.block}" + (f" if task < {blocks - 1} else {size}" if size % task.block else ""),
-            ]
-            condition = f"if task < {blocks}:"
-        return [
-            condition,
-            *(INDENT + line for line in (*bounds, *calls)),
-            f"{INDENT}return",
-            f"task -= {blocks}",
-        ]
+    def _guard_blocks(self, blocks: int, tasks: Sequence[tuple[Task, Sequence[str]]]) -> list[str]:
+        """The lines of a task that has several blocks, or of some that have one."""
+        lines: list[str] = []
+        for task, written in tasks:
+            calls = [line for line in written if not (line in lines and VIEW.match(line))]
+            size = 1 if task.leading is None else self.program.size(task.leading.extent)
+            if blocks == 1:
+                lines += ["first = 0", f"last = {size}", *calls]
+                continue
+            rest = f" if task < {blocks - 1} else {size}" if size % task.block else ""
+            lines += [f"first = {task.block}*task", f"last = first + {task.block}{rest}", *calls]
+        condition = "if task == 0:" if blocks == 1 else f"if task < {blocks}:"
+        return [condition, *(INDENT + line for line in lines), f"{INDENT}return", f"task -= {blocks}"]
 
     def _row_calls(self, number: int, steps: Sequence[Step]) -> list[str]:
         body, arrays = self._body(steps, SAMPLE_INDEX, {})
@@ -525,7 +538,7 @@ class RoutineWriter:
                 calls += self._scale_lines(len(waiting), update.clip_norm)
             calls += self._update_calls(parameter, self._gradient_address(gradient, parameter, fused=False))
             blocks = self._blocks(task)
-            body += self._guard_blocks(blocks, task, calls)
+            body += self._guard_blocks(blocks, [(task, calls)])
             count += blocks
         name = f"{self.prefix}_updates"
         self._wrapper(name, body)
