@@ -5,14 +5,13 @@ An order is a function of its arguments alone. So it does not matter when it is 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Self
+from queue import SimpleQueue
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
 
 Order = tuple[NDArray[Any], int]
 FEW: Final = 2_000  # samples that are put in order sooner than another thread is told of it
@@ -34,29 +33,42 @@ class Orders:
 
     def __init__(self, draw: Callable[[int, int, int], Order] = order_of) -> None:
         self.draw = draw
-        self._pool: ThreadPoolExecutor | None = None
-        self._ahead: tuple[tuple[int, int, int], Future[Order]] | None = None
+        self._wanted: SimpleQueue[tuple[int, int, int] | None] = SimpleQueue()
+        self._drawn: SimpleQueue[Order | BaseException] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._ahead: tuple[int, int, int] | None = None  # what is being drawn
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        if self._thread is not None:
+            self._wanted.put(None)
+            self._thread.join()
 
     def of(self, seed: int, epoch: int, samples: int, last: bool) -> Order:
         """The order of an epoch; that of the next one is begun, unless this is the last."""
-        wanted, ahead = (seed, epoch, samples), self._ahead
-        found = ahead[1].result() if ahead is not None and ahead[0] == wanted else self.draw(*wanted)
+        wanted, ahead, drawn = (seed, epoch, samples), self._ahead, None
+        if ahead is not None and self._thread is not None and self._thread.is_alive():  # it is not after a fork
+            drawn = self._drawn.get()
         self._ahead = None
+        if isinstance(drawn, BaseException):
+            raise drawn
+        found = drawn if drawn is not None and ahead == wanted else self.draw(*wanted)
         if samples > FEW and not last:
-            following = (seed, epoch + 1, samples)
-            self._ahead = following, self._helper().submit(self.draw, *following)
+            self._ahead = (seed, epoch + 1, samples)
+            self._begin(self._ahead)
         return found
 
-    def _helper(self) -> ThreadPoolExecutor:
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor
+    def _begin(self, following: tuple[int, int, int]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._draw_ahead, daemon=True, name="chainrule-orders")
+            self._thread.start()
+        self._wanted.put(following)
 
-            self._pool = ThreadPoolExecutor(1, "chainrule-orders")
-        return self._pool
+    def _draw_ahead(self) -> None:
+        while (wanted := self._wanted.get()) is not None:
+            try:
+                self._drawn.put(self.draw(*wanted))
+            except BaseException as error:  # noqa: BLE001  it is raised where the order is wanted
+                self._drawn.put(error)

@@ -1,6 +1,7 @@
 import threading
 
 import numpy as np
+import pytest
 
 from chainrule.runtime.orders import FEW, Order, Orders, order_of
 
@@ -34,3 +35,16 @@ def test_few_samples_are_put_in_order_at_once() -> None:
     with Orders() as orders:
         orders.of(0, 0, FEW, last=False)
         assert not [t for t in threading.enumerate() if t.name.startswith("chainrule-orders")]
+
+
+def test_what_goes_wrong_in_the_other_thread_is_raised_here() -> None:
+    def draw(seed: int, epoch: int, samples: int) -> Order:
+        if epoch == 1:
+            raise MemoryError("no room")
+        return order_of(seed, epoch, samples)
+
+    with Orders(draw) as orders:
+        orders.of(0, 0, FEW + 1, last=False)
+        with pytest.raises(MemoryError, match="no room"):
+            orders.of(0, 1, FEW + 1, last=False)
+        assert orders.of(0, 2, FEW + 1, last=True)[1] == order_of(0, 2, FEW + 1)[1]
