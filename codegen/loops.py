@@ -57,7 +57,9 @@ def _is_led(indices: tuple[Index, ...], scope: Scope) -> bool:
 class Nest:
     """Statements under the same loops.
 
-    run   the same statements on arrays `_name` of all elements of the block in a row, where that is possible
+    before   what they read that is one number for each sample: under a local name `_name`, or no loop over a short row
+             of a sample would be vectorised, since a statement might change it
+    run      the same statements on arrays `_name` of all elements of the block in a row, where that is possible
     """
 
     indices: tuple[Index, ...]
@@ -66,6 +68,7 @@ class Nest:
     elementwise: bool
     run: tuple[str, ...] = ()
     arrays: tuple[str, ...] = ()  # of the run
+    before: tuple[str, ...] = ()
 
 
 PLACE = sp.Symbol("_k", integer=True, nonnegative=True)  # in a run; no name of a model begins in this way
@@ -122,7 +125,7 @@ def _under_leading(nests: list[Nest], scope: Scope, known: set[str]) -> list[str
             assert scope.leading is not None
             lines.append(f"for {scope.leading.name} in range(first, last):")
             for nest in pending:
-                lines.extend(_indented(_loops(nest.indices[1:], nest.lines, scope)))
+                lines.extend(_indented([*nest.before, *_loops(nest.indices[1:], nest.lines, scope)]))
             pending.clear()
 
     for nest in nests:
@@ -138,7 +141,8 @@ def _under_leading(nests: list[Nest], scope: Scope, known: set[str]) -> list[str
             pending.append(nest)
         else:
             close()
-            lines += _loops(nest.indices, nest.lines, scope)
+            inside = [*nest.before, *_loops(nest.indices[1:], nest.lines, scope)]
+            lines += _loops(nest.indices[:1], inside, scope)
     close()
     return lines
 
@@ -172,7 +176,8 @@ def _append(nests: list[Nest], nest: Nest, equation: Equation) -> None:
         position = tuple(i.symbol for i in nest.indices)
         if all(where_of(r) == position[: len(where_of(r))] and len(where_of(r)) == len(position) for r in here):
             assigned, arrays = last.assigned | nest.assigned, last.arrays + nest.arrays
-            nests[-1] = Nest(last.indices, last.lines + nest.lines, assigned, True, last.run + nest.run, arrays)
+            before = tuple(dict.fromkeys(last.before + nest.before))
+            nests[-1] = Nest(last.indices, last.lines + nest.lines, assigned, True, last.run + nest.run, arrays, before)
             return
     nests.append(nest)
 
@@ -210,12 +215,29 @@ def cited(line: str, step: Step) -> str:
 
 def _elementwise(step: Step, scope: Scope) -> Nest:
     equation = step.equation
-    line = cited(assignment(equation, equation.expr, scope), step)
-    run = _run(equation, scope)
+    assigned, run = frozenset({equation.name}), _run(equation, scope)
     if run is None:
-        return Nest(equation.indices, (line,), frozenset({equation.name}), elementwise=True)
-    lines, arrays = (cited(run[0], step),), run[1]
-    return Nest(equation.indices, (line,), frozenset({equation.name}), True, lines, arrays)
+        local = _of_the_sample(equation, scope.program)
+        names = replace(scope.names, scalars={**scope.names.scalars, **{s.name: s.name for s in local.values()}})
+        value = equation.expr.xreplace(local)
+        line = cited(assignment(equation, value, replace(scope, names=names)), step)
+        before = tuple(f"{symbol.name} = {read_source(read, scope.names)}" for read, symbol in local.items())
+        return Nest(equation.indices, (line,), assigned, elementwise=True, before=before)
+    line = cited(assignment(equation, equation.expr, scope), step)
+    return Nest(equation.indices, (line,), assigned, True, (cited(run[0], step),), run[1])
+
+
+def _of_the_sample(equation: Equation, program: Program) -> dict[sp.Expr, sp.Symbol]:
+    """What an equation reads that is one number for each sample, where it has more than one itself -> a local name."""
+    if len(equation.indices) < 2 or equation.indices[0].extent != SAMPLES:
+        return {}
+    sample = (equation.indices[0].symbol,)
+    reads = sorted((r for r in elements(equation.expr) if where_of(r) == sample), key=str)
+    kinds = {read: program.by_name[name_of(read)].kind for read in reads}
+    return {
+        read: sp.Symbol(f"_{name_of(read)}", integer=True if kind is Kind.INTEGER else None, real=True)
+        for read, kind in kinds.items()
+    }
 
 
 def _run(equation: Equation, scope: Scope) -> tuple[str, tuple[str, ...]] | None:

@@ -156,8 +156,9 @@ def test_function_of_short_rows_runs_over_the_block() -> None:
             for i in range(3):
                 largest = maximum(largest, x[n, i])
             m[n] = largest  # (1)
+            _m = m[n]
             for i in range(3):
-                e[n, i] = x[n, i] - m[n]  # (2)
+                e[n, i] = x[n, i] - _m  # (2)
         _e = flat(e, first*3)
         for _k in range((last - first)*3):
             _e[_k] = exp(_e[_k])  # (2)

@@ -47,7 +47,7 @@ WRONG_LINES = {
     2: ("_x1[_k] = (real(0)", "_x1[_k] = (real(1)"),
     3: ("zo, first*2, 2, bo)", "zo, first*2, 2, b1)"),
     6: ("total += exp_zo[n, j]", "total += exp_zo[n, 0]"),
-    7: ("exp_zo[n, i]/y_hat_sum[n]", "-exp_zo[n, i]/y_hat_sum[n]"),
+    7: ("exp_zo[n, i]/_y_hat_sum", "-exp_zo[n, i]/_y_hat_sum"),
     14: ("dx1, first*3, 3)", "dx1, 0, 3)"),
     16: ("*W1[i, j] + dW1", "*W1[j, i] + dW1"),
     19: ("dbo[i - first] += dzo[n, i]", "dbo[i - first] += dzo[0, i]"),
