@@ -193,6 +193,7 @@ def prepare_driver(dtype: str) -> None:
     team().code.begin((f"product_{dtype}", "alone", "team"))
 
 
+@lru_cache(maxsize=1)  # it is asked for with every name
 def expect_compiling() -> None:
     """Begin the process that compiles, where not even the driver is there: it is ready when the first model is."""
     with suppress(OSError, RuntimeError):  # RuntimeError: the user has no home; it is said where kernels are made
