@@ -247,7 +247,7 @@ class Trainer:
     def _plan(self, epoch: int, samples: int, orders: Orders) -> Plan:
         """An epoch: the order of its samples, its rates, and the key of its random numbers."""
         planned = self._position.planned
-        order, key = orders.of(self.seed, epoch, samples, last=epoch + 1 >= planned)
+        order, key = orders.of(self.seed, epoch, samples, left=planned - epoch - 1)
         return Plan(epoch, order, self._rates(epoch, planned, -(-samples // self.batch_size)), key)
 
     def _epoch(self, plan: Plan, pace: _Pace, session: Session, began: float) -> Trouble | None:

@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import pytest
 
-from chainrule.runtime.orders import FEW, Order, Orders, order_of
+from chainrule.runtime.orders import FEW, MOST_AHEAD, Order, Orders, order_of
 
 
 def test_an_order_is_a_function_of_its_arguments() -> None:
@@ -14,26 +14,43 @@ def test_an_order_is_a_function_of_its_arguments() -> None:
     assert order_of(1, 3, 100)[1] != first
 
 
-def test_the_next_one_is_drawn_in_another_thread_and_the_orders_are_the_same() -> None:
-    drawn_by = []
+def test_the_next_ones_are_drawn_in_another_thread_and_the_orders_are_the_same() -> None:
+    drawn_by = {}
 
     def draw(seed: int, epoch: int, samples: int) -> Order:
-        drawn_by.append((epoch, threading.current_thread() is threading.main_thread()))
+        drawn_by.setdefault(epoch, threading.current_thread() is threading.main_thread())
         return order_of(seed, epoch, samples)
 
+    epochs = (0, 1, 2, 3, 100, 101, 50, 51, 52)  # a roll back or a resumed training leaps
     with Orders(draw) as orders:
-        for epoch in (0, 1, 5, 6):  # a roll back or a resumed training leaps
-            order, key = orders.of(3, epoch, FEW + 1, last=epoch == 6)
+        for epoch in epochs:
+            order, key = orders.of(3, epoch, FEW + 1, left=102 - epoch)
             wanted = order_of(3, epoch, FEW + 1)
             np.testing.assert_array_equal(order, wanted[0])
             assert key == wanted[1]
-    assert sorted(drawn_by) == [(0, True), (1, False), (2, False), (5, True), (6, False)]
+    assert [epoch for epoch, here in drawn_by.items() if here] == [0, 100, 50]
     assert not [t for t in threading.enumerate() if t.name.startswith("chainrule-orders")]
+
+
+def test_no_more_are_drawn_than_are_left_nor_than_there_is_room_for() -> None:
+    drawn = []
+
+    def draw(seed: int, epoch: int, samples: int) -> Order:
+        drawn.append(epoch)
+        return np.arange(samples), 0
+
+    with Orders(draw) as orders:
+        for epoch in range(3):
+            orders.of(0, epoch, FEW + 1, left=2 - epoch)
+    assert sorted(drawn) == [0, 1, 2]
+    with Orders(draw) as orders:
+        orders.of(0, 10, MOST_AHEAD + 1, left=100)
+        assert len(orders._ahead) == 1
 
 
 def test_few_samples_are_put_in_order_at_once() -> None:
     with Orders() as orders:
-        orders.of(0, 0, FEW, last=False)
+        orders.of(0, 0, FEW, left=9)
         assert not [t for t in threading.enumerate() if t.name.startswith("chainrule-orders")]
 
 
@@ -44,7 +61,7 @@ def test_what_goes_wrong_in_the_other_thread_is_raised_here() -> None:
         return order_of(seed, epoch, samples)
 
     with Orders(draw) as orders:
-        orders.of(0, 0, FEW + 1, last=False)
+        orders.of(0, 0, FEW + 1, left=9)
         with pytest.raises(MemoryError, match="no room"):
-            orders.of(0, 1, FEW + 1, last=False)
-        assert orders.of(0, 2, FEW + 1, last=True)[1] == order_of(0, 2, FEW + 1)[1]
+            orders.of(0, 1, FEW + 1, left=9)
+        assert orders.of(0, 2, FEW + 1, left=0)[1] == order_of(0, 2, FEW + 1)[1]
