@@ -104,7 +104,7 @@ def programs_source(
         "gradients": {p.name: plain.adjoint[p.name] for p in plain.forward.parameters},
         "loss": LOSS,
         "outputs": outputs,
-        "work": {r.name: _work(r.plan) for r in routines},
+        "work": {r.name: work_of(r.plan) for r in routines},
         "optimiser": {} if update is None else _optimiser(update),
     }
     return module_source(head, f"{HEAD}\n{support}", routines, request.dtype, shown)
@@ -136,8 +136,14 @@ def _routine(
     return Routine(name, made, here, original, update)
 
 
-def _work(made: Plan) -> tuple[int, int, int, int]:
-    return made.operations, made.largest_product, made.deepest_product, made.turned_product
+def work_of(made: Plan) -> dict[str, object]:
+    """What the runtime must know of a plan to cut a batch into blocks, and to see whether a product is one of BLAS."""
+    return {
+        "operations": made.operations,
+        "largest_product": made.largest_product,
+        "depths": made.depths,
+        "turned": made.turned,
+    }
 
 
 def _numbers(derived: Derived, start: int) -> dict[str, int]:

@@ -23,6 +23,8 @@ FEWEST_ROWS = 32  # of a task by samples
 PARTS, FEWEST_ELEMENTS = 4, 2_048  # a gradient is cut into so many parts, and not into smaller ones
 WIDE, UNITS = 250_000, 128  # multiplications of one sample in a product that is cut into blocks of so many units
 
+Growth = tuple[tuple[int, int], ...]  # (k, c), ...: the most are c N^k for a batch of N samples
+
 
 @dataclass(frozen=True)
 class Product:
@@ -85,8 +87,8 @@ class Plan:
 
     operations        of one sample
     largest_product   multiplications of one sample in one matrix product
-    deepest_product   products that are added up for one number, if not one for each sample
-    turned_product    multiplications of one sample in one matrix product whose left side is turned
+    depths            products that are added up for one number in a matrix product
+    turned            multiplications of one matrix product whose left side is turned; both as `Growth`
     separate          parameters whose update must wait until everything else is done
     passing           what is of use only within a block of samples: it is kept for a block at a time
     """
@@ -95,8 +97,8 @@ class Plan:
     phases: tuple[Phase, ...]
     operations: int
     largest_product: int
-    deepest_product: int
-    turned_product: int
+    depths: Growth
+    turned: Growth
     separate: frozenset[str]
     passing: frozenset[str] = frozenset()
 
@@ -126,8 +128,8 @@ def plan(program: Program, numbers: Mapping[str, int], gradients: Mapping[str, s
         tuple(phases),
         operations,
         max((_multiplications(p, program) for p in by_sample), default=0),
-        max((_extent(p.depth, program) for p in products), default=0),
-        max((_multiplications(p, program) for p in products if p.left_transposed), default=0),
+        _growth((p.depth for p in products), program),
+        _growth((_loops_of(p) for p in products if p.left_transposed), program),
         _separate(program, phase, gradients),
         _passing(program, phase, row_names) if passing else frozenset(),
     )
@@ -250,7 +252,20 @@ def _passing(program: Program, phase: Mapping[str, int], rows: set[str]) -> froz
 
 def _multiplications(product: Product, program: Program) -> int:
     """Multiplications of one sample in a matrix product."""
-    return _extent((*product.batch, *product.rows, *product.columns, *product.depth), program)
+    return _extent(_loops_of(product), program)
+
+
+def _loops_of(product: Product) -> tuple[Index, ...]:
+    return (*product.batch, *product.rows, *product.columns, *product.depth)
+
+
+def _growth(loops: Iterable[tuple[Index, ...]], program: Program) -> Growth:
+    """The largest extents of some loops, by the power of the samples that they go over."""
+    most: dict[int, int] = {}
+    for indices in loops:
+        power = sum(index.extent == SAMPLES for index in indices)
+        most[power] = max(most.get(power, 0), _extent(indices, program))
+    return tuple(sorted(most.items()))
 
 
 def _extent(indices: Iterable[Index], program: Program) -> int:

@@ -36,6 +36,12 @@ def rows_of_block(samples, operations, largest_product):
     return -(-samples // count // 8) * 8
 
 
+def may_use_blas(work, batch):
+    """Whether a product of a routine may be one of BLAS (`products.py`), for batches of so many samples."""
+    bounds = ("depths", DEEPEST), ("turned", MOST_TURNED)
+    return any(most * batch**power > bound for name, bound in bounds for power, most in work[name])
+
+
 class Machine:
     """Kernels, compiled when they are first needed, and run on arrays given by name.
 
@@ -58,8 +64,13 @@ class Machine:
 
     def rows(self, routine, batch):
         """Samples in a block."""
-        operations, largest, _, _ = self.kernels["work"][routine]
-        return rows_of_block(batch, operations // (LONGER if routine in FORWARD else 1), largest)
+        work = self.kernels["work"][routine]
+        operations = work["operations"] // (LONGER if routine in FORWARD else 1)
+        return rows_of_block(batch, operations, work["largest_product"])
+
+    def compile(self, routines):
+        """Have the functions of some routines compiled, all of them at once where that can be."""
+        self.code.prepare(p["function"] for routine in routines for p in self.kernels["routines"][routine])
 
     def workspace(self, routine, samples, threads=1, without=()):
         """Arrays for everything that a routine computes on a batch."""
@@ -102,7 +113,6 @@ class Phases:
 
     def __init__(self, machine, routine, batch, look=None):
         described = machine.kernels["routines"][routine]
-        operations, _, deepest, turned = machine.kernels["work"][routine]
         self.rows = machine.rows(routine, batch)
         sizes = [[size or self.rows for size in p["sample_blocks"]] for p in described]
         machine.code.prepare(p["function"] for p in described)
@@ -118,8 +128,7 @@ class Phases:
         self.kept = np.array(addresses, np.int64), np.array(tasks, np.int64), blocks
         counts = [t + sum(-(-batch // s) for s in z) for t, z in zip(tasks, sizes, strict=True)]
         self.most_blocks = max(counts, default=0)
-        self.with_blas = max(deepest, batch if turned else 0) > DEEPEST or turned * batch > MOST_TURNED
-        self.large = batch * operations
+        self.with_blas = may_use_blas(machine.kernels["work"][routine], batch)
         self.control = np.zeros(FOR_ONE, np.int64)
         self.place, self.words = self.control.ctypes.data, memoryview(self.control)
         self.words[PHASES], self.words[WIDTH] = len(addresses), width
@@ -255,7 +264,7 @@ def at_a_time(machine, routine, total):
 
 def threads_worth(machine, routine, samples, threads):
     """As many threads as there may be, where there is enough to do."""
-    return threads if samples * machine.kernels["work"][routine][0] >= WORTH_THREADS else 1
+    return threads if samples * machine.kernels["work"][routine]["operations"] >= WORTH_THREADS else 1
 
 
 def run_forward(machine, routine, parameters, x, y=None, sample_weight=None, threads=1):

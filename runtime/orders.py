@@ -72,8 +72,9 @@ class Orders:
 
     def _begin(self, following: Key) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._draw_ahead, daemon=True, name="chainrule-orders")
-            self._thread.start()
+            thread = threading.Thread(target=self._draw_ahead, daemon=True, name="chainrule-orders")
+            thread.start()
+            self._thread = thread  # that runs, or there is none
         self._ahead.append(following)
         self._wanted.put(following)
 

@@ -224,7 +224,7 @@ class Trainer:
 
     def _fit_batches(self, session: Session) -> None:
         data, at = session.data, self._position
-        session.given = self._prepared(data)
+        session.given = self._prepared(data, session.held_out is not None)
         assert self._training is not None
         session.align(steps=-(-len(data) // self.batch_size))
         session.prepare_roll_back()
@@ -287,7 +287,7 @@ class Trainer:
         while done < steps:
             threads, tried = self._choice.next()
             alone = threads > 1 and training.machine.team.code.is_coming("team")
-            if alone:
+            if alone:  # the loops of several threads are still being compiled: no time to wait for them
                 threads, tried = 1, None
             last = min(done + (pace.steps if tried is None else tried), steps)
             training.threads = threads
@@ -410,7 +410,7 @@ class Trainer:
             return divided(data, given, self.seed)
         return data, self._samples(given[0], given[1], given[2] if len(given) == 3 else None, "validation: ")
 
-    def _prepared(self, data: Samples) -> dict[str, Array]:
+    def _prepared(self, data: Samples, measured: bool = False) -> dict[str, Array]:
         """The data as the kernels take them, and kernels and arrays that fit them."""
         variant = self.kernels.variant(data.y, data.weight)
         machine = self.kernels.machine(variant)
@@ -420,7 +420,10 @@ class Trainer:
             if self._training is not None:
                 fresh.states, fresh.scalars = self._training.states, self._training.scalars
             self._training, self._variant = fresh, variant
-        machine.phases("train", batch)  # compiled here, or the first step that is timed would take seconds
+        routines = ("train", "evaluate") if self.metrics or measured else ("train",)
+        machine.compile(routines)
+        for routine in routines:  # linked here, or the first step that is timed would wait for the compiler
+            machine.phases(routine, batch)
         with as_data_errors():
             return dict(machines.given_arrays(machine, data.x, data.y, data.weight))
 

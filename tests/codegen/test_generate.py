@@ -1,6 +1,7 @@
 """The source of every program, run by Python and by Numba, gives what the interpreter gives."""
 
 import itertools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import sympy as sp
 
 import chainrule as cr
 from chainrule.codegen import plan
-from chainrule.codegen.generate import model_source
+from chainrule.codegen.generate import model_source, work_of
 from chainrule.codegen.request import Request, Update
 from chainrule.runtime import machine as machines
+from chainrule.runtime.control import DEEPEST, MOST_TURNED
+from chainrule.runtime.machine import may_use_blas
 from chainrule.symbolic.interpret import interpret
 from chainrule.symbolic.language import SAMPLES, Kind, Program, Role, Tensor
 from chainrule.symbolic.model import Variant
@@ -88,6 +91,24 @@ def test_source_says_what_the_interpreter_computes(name: str, tmp_path: Path) ->
     tables, parameters, given = values_of(program)
     loss, gradients = in_both_orders(machine, lambda m: machines.run_gradients(m, parameters, given, given))
     assert_as_interpreted(name, loss, gradients, tables)
+
+
+@pytest.mark.parametrize("batch", [1, 500, 1500, 40_000])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_runtime_knows_when_a_product_may_be_one_of_blas(name: str, batch: int) -> None:
+    """By the rule of `products.py`, at the extents that each product has for so many samples."""
+    program = derived_example(name).program
+    planned = plan.plan(program, dict.fromkeys(names(program), 0), {})
+    for equation in program.equations:
+        p = plan.product_of(equation, program)
+        if p is None:
+            continue
+        rows, columns, depth = (
+            math.prod(program.size(i.extent, batch) for i in group) for group in (p.rows, p.columns, p.depth)
+        )
+        if depth > DEEPEST or (p.left_transposed and rows * columns * depth > MOST_TURNED):
+            assert may_use_blas(work_of(planned), batch)
+    assert not may_use_blas(work_of(planned), 1), "tiny"
 
 
 WITH_PRODUCTS = [
