@@ -9,11 +9,14 @@ TASKS = 4  # of each phase, besides the blocks of samples: where they stand
 BLOCKS = 5  # samples in a block, `WIDTH` numbers for each phase: where they stand
 WIDTH = 6
 TABLE = 7  # the table of the kernels' arrays
-TOTAL = 8  # samples of all steps
+TOTAL = 8  # samples of an epoch
 BATCH = 9  # samples of a step
-KEY = 10  # of the random numbers
+KEYS = 10  # of the random numbers, one for each epoch: where they stand
 THREADS = 11
 PHASE = 12  # the function of the phase that is open
+KEPT = 13  # where a copy of something is put at the end of each epoch, one after the other; 0: nowhere
+LIVE = 14  # where this something is
+SIZE = 15  # and how many numbers of 8 bytes it has
 
 # what changes while it runs, each in a cache line (and its neighbour, which processors fetch along) of its own
 OPEN = 16  # whether helpers may enter

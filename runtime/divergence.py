@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..symbolic.errors import DataError, SpecError, nearest
-from .position import Plan, Position
+from .position import Plan
 
 Array = NDArray[Any]
 NOT_FINITE: Final = "the loss is not finite"
@@ -171,57 +171,68 @@ class Guard:
         self.plans: list[Plan] = []
         self.losses: list[list[Array]] = []  # of the steps of each plan so far
         self.first = 0  # the state is that after so many steps of the first plan
+        self.done = 0  # steps of the last plan
         self.cost, self.kept_at = 0.0, -math.inf
         wrong = not_finite(training.parameters)
         if wrong:
             raise DataError(f"parameter {wrong} is not finite before the first step; give numbers with set_parameters")
 
-    def begin(self, plan: Plan, at: Position) -> None:
-        """An epoch begins, or goes on after some of its steps."""
+    def begin(self, plan: Plan, losses: list[Array]) -> None:
+        """A plan begins, or goes on after steps that had these losses."""
+        self.plans.append(plan)
+        self.losses.append(list(losses))
+        self.done = sum(map(len, losses))
         if self.state is None:
-            self._keep(plan, at, time.perf_counter())
-        else:
-            self.plans.append(plan)
-            self.losses.append(at.losses)
+            self._keep(time.perf_counter())
 
     def forget(self) -> None:
         """The state was changed by something else than steps."""
         self.state = None
 
-    def _keep(self, plan: Plan, at: Position, started: float) -> None:
+    def _keep(self, started: float) -> None:
         if self.state is None:
             self.state = State.of(self.training)
         else:
             self.state.refresh(self.training)
-        self.plans, self.losses, self.first = [plan], [at.losses], at.step
+        self.plans, self.losses, self.first = self.plans[-1:], self.losses[-1:], self.done
         self.kept_at = time.perf_counter()
         self.cost = self.kept_at - started
 
-    def look(self, at: Position, losses: Array) -> Trouble | None:
-        """After some steps: what went wrong in which of them, or None. Then the state is the one before that step."""
-        plan = self.plans[-1]
+    def look(self, losses: Array, last: bool = False) -> Trouble | None:
+        """After some steps: what went wrong in which of them, or None. Then the state is the one before that step.
+
+        last   they were the last ones of the training: all of the state is looked at
+        """
+        self.losses[-1].append(losses)
+        self.done += len(losses)
         if not all_finite(losses):
             first = int(np.argmin(np.isfinite(losses)))
-            return self._find(self._taken(at) - len(losses) + first, by_loss=True)
-        started = time.perf_counter()
+            return self._find(self._taken() - len(losses) + first, by_loss=True)
+        started, plan = time.perf_counter(), self.plans[-1]
         due = started - self.kept_at > self.cost / SHARE
-        if due or at.step == plan.steps:
-            states = self.training.states if due or at.epoch + 1 == at.planned else {}
-            if not_finite(self.training.parameters) or not_finite(states):
-                return self._find(self._taken(at), by_loss=False)
+        if due or self.done == plan.steps or plan.epochs > 1:
+            states = self.training.states if due or last else {}
+            if not all_finite(self.training.live) or not_finite(states):
+                return self._find(self._taken(), by_loss=False)
         if due:
-            self._keep(plan, at, started)
+            self._keep(started)
         return None
 
-    def _taken(self, at: Position) -> int:
+    def _taken(self) -> int:
         """Steps since the state that is kept."""
-        return sum(plan.steps for plan in self.plans[:-1]) - self.first + at.step
+        return sum(plan.steps for plan in self.plans[:-1]) - self.first + self.done
 
     def back(self) -> tuple[int, Array]:
         """Go back to the kept state; its epoch, and the losses of the steps of this epoch before it."""
         assert self.state is not None
         self.state.put(self.training)
-        return self.plans[0].epoch, _joined(self.losses[0])[: self.first]
+        return self._place(self.plans[0], self.losses[0], self.first)
+
+    @staticmethod
+    def _place(plan: Plan, losses: list[Array], step: int) -> tuple[int, Array]:
+        """The epoch of a step of a plan, and the losses of the steps of this epoch before it."""
+        epoch, number = plan.place(step)
+        return epoch, _joined(losses)[step - number : step]
 
     def _find(self, steps: int, by_loss: bool) -> Trouble:
         """Halve the steps since the kept state until the one is found after which something is not finite.
@@ -246,11 +257,13 @@ class Guard:
             else:
                 high = middle
         k, step = self._where(low)
-        plan, losses = self.plans[k], _joined(self.losses[k])
+        plan = self.plans[k]
+        epoch, before = self._place(plan, self.losses[k], step)
+        loss = float(_joined(self.losses[k])[step])
         tensor = self._failing(plan, step)
         state.put(self.training)
         cause, rate = self._cause(plan, step, tensor), float(plan.rates[step])
-        return Trouble(plan.epoch, step, plan.steps, tensor, cause, float(losses[step]), rate, losses[:step])
+        return Trouble(epoch, len(before), plan.steps_each, tensor, cause, loss, rate, before)
 
     def _fine(self) -> bool:
         return not not_finite(self.training.parameters) and not not_finite(self.training.states)
@@ -270,7 +283,7 @@ class Guard:
         for plan in self.plans:
             begin, end = max(first - at, 0), min(last - at, plan.steps)
             if begin < end:
-                self.training.epoch(self.given, plan.order, plan.rates, plan.key, begin, end)
+                self.training.run(self.given, plan.order, plan.rates, plan.keys, begin, end)
             at += plan.steps
 
     # what to say
@@ -280,7 +293,7 @@ class Guard:
         kept = self._tensors(plan, step)
         for array in kept.values():
             array[...] = 0  # what the step does not write must not be taken for its result
-        loss = float(self.training.epoch(self.given, plan.order, plan.rates, plan.key, step, step + 1)[0])
+        loss = float(self.training.run(self.given, plan.order, plan.rates, plan.keys, step, step + 1)[0])
         for name, array in kept.items():
             if not all_finite(array):
                 return f"{name} is {_first(array)}"
@@ -294,7 +307,8 @@ class Guard:
 
     def _tensors(self, plan: Plan, step: int) -> dict[str, Array]:
         """The arrays that the kernels compute for the samples of a step, as far as they keep them."""
-        samples = min(len(plan.order) - step * self.training.batch, self.training.batch)
+        batch = self.training.batch
+        samples = min(plan.samples - step % plan.steps_each * batch, batch)
         workspace = self.training.machine.kernels.get("workspace", {}).get("train", {})
         shapes = {name: shape for name, (_, shape) in workspace.items()}
         arrays = {name: array for name, array in self.training.batch_arrays.items() if name in shapes}

@@ -8,6 +8,9 @@ worker takes blocks from its own share, in which its data are likely to be in it
 So nobody waits for a helper that the system has not woken yet: the leader does that share as well. What a block
 computes depends on the block alone, so the result does not depend on who computes it.
 
+Steps may run over several epochs: each has the same number of them, and a key of its own; at its end a copy of the
+parameters may be kept.
+
 A share is one number that is changed atomically: the serial number of the phase, the next block, the end.
 
 Everything here is compiled once for a machine, with Numba; `native.py` keeps the machine code.
@@ -25,12 +28,15 @@ from .control import (
     DONE,
     FIRST,
     INSIDE,
-    KEY,
+    KEPT,
+    KEYS,
     LAST,
+    LIVE,
     OPEN,
     PHASE,
     PHASES,
     SHARES,
+    SIZE,
     STRIDE,
     TABLE,
     TASKS,
@@ -150,15 +156,16 @@ def alone(control):
     """All blocks, one after the other."""
     c = words(control)
     table, addresses, tasks, sizes = words(c[TABLE]), words(c[ADDRESSES]), words(c[TASKS]), words(c[BLOCKS])
-    width = c[WIDTH]
+    keys, width, total, batch = words(c[KEYS]), c[WIDTH], c[TOTAL], c[BATCH]
+    steps = (total + batch - 1) // batch
     for step in range(c[FIRST], c[LAST]):
-        start = step * c[BATCH]
-        rest = c[TOTAL] - start
-        samples = rest if rest < c[BATCH] else c[BATCH]
+        epoch, number = step // steps, step % steps
+        start = number * batch
+        samples = min(batch, total - start)
         table[0] = samples
-        table[1] = start
+        table[1] = epoch * total + start
         table[2] = step
-        table[4] = c[KEY] + 1000003 * step
+        table[4] = keys[epoch] + 1000003 * number
         for phase in range(c[PHASES]):
             count = tasks[phase]
             for k in range(width):
@@ -167,6 +174,10 @@ def alone(control):
                     count += (samples + size - 1) // size
             for task in range(count):
                 call(addresses[phase], task, 0, c[TABLE])
+        if number + 1 == steps and c[KEPT] != 0:
+            live, kept = words(c[LIVE]), words(c[KEPT] + 8 * c[SIZE] * epoch)
+            for k in range(c[SIZE]):
+                kept[k] = live[k]
 
 
 def team(worker, control):
@@ -201,16 +212,17 @@ def team(worker, control):
         return
 
     table, addresses, tasks, sizes = words(c[TABLE]), words(c[ADDRESSES]), words(c[TASKS]), words(c[BLOCKS])
-    threads, width, serial = c[THREADS], c[WIDTH], 0
+    threads, width, total, batch = c[THREADS], c[WIDTH], c[TOTAL], c[BATCH]
+    keys, steps, serial = words(c[KEYS]), (total + batch - 1) // batch, 0
     store(control + 8 * OPEN, 1)
     for step in range(c[FIRST], c[LAST]):
-        start = step * c[BATCH]
-        rest = c[TOTAL] - start
-        samples = rest if rest < c[BATCH] else c[BATCH]
+        epoch, number = step // steps, step % steps
+        start = number * batch
+        samples = min(batch, total - start)
         table[0] = samples
-        table[1] = start
+        table[1] = epoch * total + start
         table[2] = step
-        table[4] = c[KEY] + 1000003 * step
+        table[4] = keys[epoch] + 1000003 * number
         for phase in range(c[PHASES]):
             count = tasks[phase]
             for k in range(width):
@@ -239,6 +251,10 @@ def team(worker, control):
                 idle += 1
                 if idle > SPINS:
                     offer_core()
+        if number + 1 == steps and c[KEPT] != 0:
+            live, kept = words(c[LIVE]), words(c[KEPT] + 8 * c[SIZE] * epoch)
+            for k in range(c[SIZE]):
+                kept[k] = live[k]
     store(control + 8 * OPEN, 0)
     settle()
     while load(control + 8 * INSIDE) != 0:

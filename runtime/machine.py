@@ -98,11 +98,11 @@ class Machine:
         table[slots["@gathering"]] = gathering
         return table
 
-    def run(self, routine, table, total, batch, threads=1, first=0, last=1, key=0):
+    def run(self, routine, table, total, batch, threads=1, first=0, last=1, **more):
         """Run the steps first..last-1 of a routine."""
         phases = self.phases(routine, batch)
         table[self.kernels["slots"]["@rows"]] = phases.rows
-        self.team.run(phases, table.ctypes.data, first, last, total, batch, threads, key)
+        self.team.run(phases, table.ctypes.data, first, last, total, batch, threads, **more)
 
 
 class Phases:
@@ -125,15 +125,14 @@ class Phases:
         blocks = np.zeros((len(sizes), width), np.int64)
         for k, size in enumerate(sizes):
             blocks[k, : len(size)] = size
-        self.kept = np.array(addresses, np.int64), np.array(tasks, np.int64), blocks
+        self.kept = np.array(addresses, np.int64), np.array(tasks, np.int64), blocks, np.zeros(1, np.int64)
         counts = [t + sum(-(-batch // s) for s in z) for t, z in zip(tasks, sizes, strict=True)]
         self.most_blocks = max(counts, default=0)
         self.with_blas = may_use_blas(machine.kernels["work"][routine], batch)
         self.control = np.zeros(FOR_ONE, np.int64)
         self.place, self.words = self.control.ctypes.data, memoryview(self.control)
         self.words[PHASES], self.words[WIDTH] = len(addresses), width
-        for place, array in zip((ADDRESSES, TASKS, BLOCKS), self.kept, strict=True):
-            self.words[place] = array.ctypes.data
+        self.words[ADDRESSES], self.words[TASKS], self.words[BLOCKS], self.no_key = (a.ctypes.data for a in self.kept)
 
 
 def aligned(shape, dtype):
@@ -345,7 +344,7 @@ class Prediction:
 
     def _run(self, prepared, samples):
         prepared.words[self.strange] = 0
-        self.machine.team.run(prepared.phases, prepared.place, 0, 1, samples, samples, prepared.threads, 0)
+        self.machine.team.run(prepared.phases, prepared.place, 0, 1, samples, samples, prepared.threads)
         return not prepared.words[self.strange]
 
 
@@ -379,13 +378,27 @@ def run_gradients(machine, parameters, x, y=None, sample_weight=None, threads=1)
     return float(workspace[machine.kernels["loss"]][0]), gradients
 
 
+def _room(array):
+    """Numbers that an array takes where each begins at a cache line."""
+    return -(-array.nbytes // 64) * 64 // array.itemsize
+
+
 class Training:
-    """The state of a training: parameters, the optimiser's states, and the arrays of one batch."""
+    """The state of a training: parameters, the optimiser's states, and the arrays of one batch.
+
+    All parameters lie in one array, `live`, with zeros between them; so what looks at all of them, or keeps them, does
+    so at once.
+    """
 
     def __init__(self, machine, parameters, batch_size, threads=1):
         rule = machine.kernels["optimiser"]
         self.machine, self.batch, self.threads = machine, batch_size, threads
-        self.parameters = {k: v.copy() for k, v in parameter_arrays(machine, parameters).items()}
+        given = parameter_arrays(machine, parameters)
+        self.live = aligned((sum(map(_room, given.values())),), machine.real)
+        self.live[...] = 0
+        self.parameters = self.parts(self.live)
+        for name, array in self.parameters.items():
+            array[...] = given[name]
         self.states = {
             f"{name}@{state}": np.full_like(array, value)
             for name, array in self.parameters.items()
@@ -395,7 +408,23 @@ class Training:
         self.batch_arrays = {**machine.workspace("train", batch_size), **self._given(batch_size)}
         self._scratch_of(1)
         self.batch_arrays["@squares"] = np.zeros(len(self.parameters))
+        self._rows = np.empty((0, self.live.size), machine.real)
         self._known, self._addresses = (), None
+
+    def parts(self, live):
+        """The parameters in an array like `live`, by name."""
+        parts, at = {}, 0
+        for name, shape in self.machine.kernels["parameters"].items():
+            size = math.prod(shape)
+            parts[name] = live[at : at + size].reshape(tuple(shape) or (1,))
+            at += _room(parts[name])
+        return parts
+
+    def rows(self, count):
+        """Room for so many copies of `live`."""
+        if len(self._rows) < count:
+            self._rows = np.empty((count, self.live.size), self.machine.real)
+        return self._rows
 
     def _scratch_of(self, threads):
         self.batch_arrays["@scratch"] = aligned((self.machine.kernels["scratch"] * threads,), np.uint8)
@@ -408,18 +437,25 @@ class Training:
                 arrays[name] = aligned((samples, *shape), dtype)
         return arrays
 
-    def epoch(self, given, order, rates, key=0, first=0, last=None):
-        """Run the steps first..last-1 of an epoch over the samples in this order; returns the loss of every step."""
-        steps = -(-len(order) // self.batch)
-        last = steps if last is None else last
-        losses = np.zeros(steps)
+    def run(self, given, order, rates, keys, first=0, last=None, kept=None):
+        """Run the steps first..last-1 of some epochs on end; returns the loss of every step.
+
+        order   of the samples of all these epochs, one after the other
+        rates   of all steps
+        keys    of the random numbers, one for each epoch
+        kept    rows like `live`, one for each epoch: the parameters at its end are put there
+        """
+        last = len(rates) if last is None else last
+        losses = np.empty(len(rates))
         if len(self.batch_arrays["@scratch"]) < self.machine.kernels["scratch"] * self.threads:
             self._scratch_of(self.threads)
             self._addresses = None
         table, slots = self._table(given), self.machine.kernels["slots"]
         for name, array in (("@order", order), ("@losses", losses), ("@rates", rates)):
             table[slots[name]] = array.ctypes.data
-        self.machine.run("train", table, len(order), self.batch, self.threads, first, last, key)
+        copies = (0, 0, 0) if kept is None else (kept.ctypes.data, self.live.ctypes.data, self.live.nbytes // 8)
+        samples, where = len(order) // len(keys), keys.ctypes.data
+        self.machine.run("train", table, samples, self.batch, self.threads, first, last, keys=where, kept=copies)
         return losses[first:last]
 
     def _table(self, given):

@@ -6,18 +6,19 @@ An order is a function of its arguments alone. So it does not matter when it is 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-Order = tuple[NDArray[Any], int]
-Key = tuple[int, int, int]  # seed, epoch, samples
-FEW: Final = 2_000  # samples that are put in order sooner than another thread is told of it
-MOST_AHEAD: Final = 65_536  # samples of all epochs whose orders are drawn ahead, if they are several
+Array = NDArray[Any]
+Order = tuple[Array, int]
+FEW: Final = 2_000  # samples of all epochs that are left, which are put in order sooner than a thread is told of it
+MOST_SAMPLES: Final = 65_536  # of several epochs whose orders are drawn at once
+MOST_EPOCHS: Final = 256
 
 
 def order_of(seed: int, epoch: int, samples: int) -> Order:
@@ -31,6 +32,34 @@ def order_of(seed: int, epoch: int, samples: int) -> Order:
     return rng.permutation(samples), int(rng.integers(2**40))
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """The orders of the epochs first..last-1 of a training."""
+
+    seed: int
+    samples: int
+    first: int
+    last: int
+
+    def holds(self, seed: int, samples: int, epoch: int) -> bool:
+        """Whether an epoch is among them."""
+        return (seed, samples) == (self.seed, self.samples) and self.first <= epoch < self.last
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """What was wanted, drawn: a row of `orders` and one of `keys` for each epoch."""
+
+    wanted: Wanted
+    orders: Array
+    keys: Array
+
+    def part(self, epoch: int, most: int) -> tuple[Array, Array]:
+        """The orders of an epoch and of some that follow, one after the other, and their keys."""
+        at = epoch - self.wanted.first
+        return self.orders[at : at + most].reshape(-1), self.keys[at : at + most]
+
+
 class Orders:
     """`order_of`, some epochs ahead in a thread of its own where that pays; a context that ends the thread.
 
@@ -39,10 +68,11 @@ class Orders:
 
     def __init__(self, draw: Callable[[int, int, int], Order] = order_of) -> None:
         self.draw = draw
-        self._wanted: SimpleQueue[Key | None] = SimpleQueue()
-        self._drawn: SimpleQueue[Order | BaseException] = SimpleQueue()
+        self._wanted: SimpleQueue[Wanted | None] = SimpleQueue()
+        self._drawn: SimpleQueue[Block | BaseException] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._ahead: deque[Key] = deque()  # what is being drawn, or was drawn and not yet used
+        self._ahead: Wanted | None = None  # what is being drawn, or was drawn and not yet used
+        self._block: Block | None = None
         self._over = False
 
     def __enter__(self) -> Self:
@@ -54,33 +84,57 @@ class Orders:
             self._wanted.put(None)
             self._thread.join()
 
-    def of(self, seed: int, epoch: int, samples: int, left: int) -> Order:
-        """The order of an epoch, after which so many are left; those of the next ones are begun."""
-        wanted, found = (seed, epoch, samples), None
+    def of(self, seed: int, epoch: int, samples: int, left: int, most: int = 1) -> tuple[Array, Array]:
+        """The orders of an epoch and of up to `most` in all that follow it, one after the other, and their keys.
+
+        left   epochs after this one; orders of the next ones are begun
+        """
+        block = self._block
+        if block is None or not block.wanted.holds(seed, samples, epoch):
+            block = self._next(seed, epoch, samples, left)
+        self._block = block
+        return block.part(epoch, most)
+
+    def _next(self, seed: int, epoch: int, samples: int, left: int) -> Block:
+        """A block that begins with an epoch, and the next one begun."""
+        ahead, self._ahead = self._ahead, None
         if self._thread is not None and not self._thread.is_alive():  # after a fork
-            self._ahead.clear()
-        while self._ahead and found is None:
-            drawn, key = self._drawn.get(), self._ahead.popleft()
-            found = drawn if key == wanted else None  # after a roll back what was drawn ahead is of no use
+            self._thread = ahead = None
+        found = self._drawn.get() if ahead is not None else None
         if isinstance(found, BaseException):
             raise found
-        most = min(left, max(1, MOST_AHEAD // samples))
-        if samples > FEW and len(self._ahead) <= most // 2:
-            for ahead in range(len(self._ahead) + 1, most + 1):
-                self._begin((seed, epoch + ahead, samples))
-        return self.draw(*wanted) if found is None else found
+        if found is None or not found.wanted.holds(seed, samples, epoch):  # what a roll back leaves is of no use
+            found = self._draw(Wanted(seed, samples, epoch, epoch + 1))
+        first, end = found.wanted.last, epoch + left + 1
+        if samples * (end - first) > FEW:
+            self._begin(Wanted(seed, samples, first, min(end, first + epochs_at_once(samples))))
+        return found
 
-    def _begin(self, following: Key) -> None:
+    def _begin(self, wanted: Wanted) -> None:
         if self._thread is None:
             thread = threading.Thread(target=self._draw_ahead, daemon=True, name="chainrule-orders")
             thread.start()
             self._thread = thread  # that runs, or there is none
-        self._ahead.append(following)
-        self._wanted.put(following)
+        self._ahead = wanted
+        self._wanted.put(wanted)
+
+    def _draw(self, wanted: Wanted) -> Block:
+        epochs = range(wanted.first, wanted.last)
+        drawn = [self.draw(wanted.seed, epoch, wanted.samples) for epoch in epochs if not self._over]
+        return Block(wanted, np.stack([order for order, _ in drawn]), np.array([key for _, key in drawn], np.int64))
 
     def _draw_ahead(self) -> None:
         while (wanted := self._wanted.get()) is not None and not self._over:
             try:
-                self._drawn.put(self.draw(*wanted))
+                self._drawn.put(self._draw(wanted))
             except BaseException as error:  # noqa: BLE001  it is raised where the order is wanted
                 self._drawn.put(error)
+
+
+def epochs_at_once(samples: int) -> int:
+    """How many orders are drawn at once.
+
+    >>> epochs_at_once(10), epochs_at_once(8192), epochs_at_once(10**6)
+    (256, 8, 1)
+    """
+    return max(1, min(MOST_EPOCHS, MOST_SAMPLES // samples))

@@ -74,16 +74,54 @@ class Position:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """An epoch: the order of its samples, the rate of each step, and the key of its random numbers."""
+    """Some epochs on end: the order of the samples of each, one after the other, the rate of each step, and a key of
+    random numbers for each epoch.
+
+    epoch   the first one
+
+    >>> plan = Plan(4, np.array([1, 0, 2, 2, 0, 1]), np.full(4, 0.1), np.array([7, 8]))
+    >>> plan.epochs, plan.samples, plan.steps, plan.steps_each, plan.place(3)
+    (2, 3, 4, 2, (5, 1))
+    """
 
     epoch: int
     order: Array
     rates: Array
-    key: int
+    keys: Array
+
+    @property
+    def epochs(self) -> int:
+        return len(self.keys)
+
+    @property
+    def samples(self) -> int:
+        """Of one epoch."""
+        return len(self.order) // len(self.keys)
 
     @property
     def steps(self) -> int:
+        """Of all epochs."""
         return len(self.rates)
+
+    @property
+    def steps_each(self) -> int:
+        """Of one epoch."""
+        return len(self.rates) // len(self.keys)
+
+    def place(self, step: int) -> tuple[int, int]:
+        """The epoch of a step, and its number there."""
+        epochs, number = divmod(step, self.steps_each)
+        return self.epoch + epochs, number
+
+    def samples_before(self, step: int, batch: int) -> int:
+        """Samples of all steps before one: the last step of an epoch may have less than a batch."""
+        epochs, number = divmod(step, self.steps_each)
+        return epochs * self.samples + number * batch
+
+    def order_of(self, epoch: int) -> Array:
+        """The order of the samples of an epoch."""
+        at = (epoch - self.epoch) * self.samples
+        return self.order[at : at + self.samples]
 
 
 def digest(arrays: Mapping[str, Array]) -> str:

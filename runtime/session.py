@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..symbolic.errors import SpecError
+from ..symbolic.schedules import ReduceOnPlateau
 from . import machine as machines
 from .callbacks import Callback, give_back, kept_by
 from .divergence import DivergenceError, Guard, State, Trouble
@@ -103,6 +104,13 @@ class Session:
         return self.signals
 
     # between the steps
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody looks at the end of each epoch, or acts there."""
+        trainer, wanted = self.trainer, self.keeper.wanted
+        looked_at = self.called or trainer.metrics or self.held_out is not None or trainer._safe is not None
+        return bool(looked_at or isinstance(trainer.schedule, ReduceOnPlateau) or (wanted and wanted.epochs))
 
     def pause(self) -> None:
         """Between two calls of the compiled loop."""

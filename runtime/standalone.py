@@ -77,7 +77,8 @@ def train(parameters, x, y, sample_weight=None, epochs=20, batch_size=32, lr=Non
     for epoch in range(epochs):
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(samples)
-        losses.append(float(np.average(training.epoch(given, order, rates, int(rng.integers(2**40))), weights=sizes)))
+        keys = rng.integers(2**40, size=1)
+        losses.append(float(np.average(training.run(given, order, rates, keys), weights=sizes)))
         if report is not None:
             report(epoch + 1, losses[-1])
     return shaped(MACHINE, training.parameters), losses

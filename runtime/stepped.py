@@ -61,7 +61,7 @@ def step(
         zip(names, training.scalars.tolist(), strict=True)
     )
     first = {name: array.copy() for name, array in training.parameters.items()}
-    loss = training.epoch(dict(given), np.arange(samples), np.full(1, RATE), key)
+    loss = training.run(dict(given), np.arange(samples), np.full(1, RATE), np.array([key]))
     after = {**training.parameters, **_copied(training, names)}
     return Step(first, before, after, training.batch_arrays, loss, key)
 

@@ -16,7 +16,7 @@ import numpy as np
 from llvmlite import binding
 
 from .blas import OneThread
-from .control import BATCH, FIRST, KEY, LAST, MOST_THREADS, TABLE, THREADS, TOTAL, WORDS
+from .control import BATCH, FIRST, KEPT, KEYS, LAST, LIVE, MOST_THREADS, SIZE, TABLE, THREADS, TOTAL, WORDS
 
 _core = getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
 MOST_BLOCKS = 2**20 - 1  # of a phase: places in a share
@@ -53,12 +53,17 @@ class Team:
             binding.add_symbol(f"chainrule_{name}", self.code.address(name))
             self._provided.add(name)
 
-    def run(self, phases, table, first, last, total, batch, threads, key):
-        """Run the steps first..last-1 of some `Phases` on the arrays of a table, which stands at an address."""
+    def run(self, phases, table, first, last, total, batch, threads, keys=None, kept=(0, 0, 0)):
+        """Run the steps first..last-1 of some `Phases` on the arrays of a table, which stands at an address.
+
+        keys   where those of the epochs stand
+        kept   where a copy of something goes at the end of each epoch, where this is, and its numbers of 8 bytes
+        """
         words = phases.words
         with self._lock:
             words[FIRST], words[LAST], words[TOTAL], words[BATCH] = first, last, total, batch
-            words[TABLE], words[KEY] = table, key
+            words[TABLE], words[KEYS] = table, keys or phases.no_key
+            words[KEPT], words[LIVE], words[SIZE] = kept
             if not phases.with_blas:
                 self._run(phases, threads)
                 return

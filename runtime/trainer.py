@@ -28,7 +28,7 @@ from .arguments import (
     same_for_all_steps,
 )
 from .callbacks import Callback, Kept, called_after_epochs, kept_by, name_of
-from .divergence import NOT_FINITE, Divergence, Guard, State, Trouble, as_divergence, not_finite
+from .divergence import NOT_FINITE, Divergence, Guard, State, as_divergence, not_finite
 from .history import History
 from .keeping import Checkpoint, Keeper, as_checkpoint
 from .kernels import Kernels, as_data_errors
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 SECONDS_WITHOUT_A_LOOK = 0.2  # Ctrl-C is noticed between two calls of the compiled loop
+SECONDS_AT_ONCE = 0.02  # which epochs on end take that are one call
+NUMBERS_KEPT = 2**18  # of the weights at the ends of these epochs
 FIRST_STEPS = 1  # nothing is known of their pace yet
 
 
@@ -231,57 +233,89 @@ class Trainer:
         session.guard = Guard(self._training, session.given, self._formula)
         session.progress.begin()
         session.keeper.begin()
-        pace = self._pace
         with session.listening(), Orders() as orders:
-            while at.epoch < at.planned:
-                plan = self._plan(at.epoch, len(data), orders)
-                began = time.perf_counter() - at.seconds
-                trouble = self._epoch(plan, pace, session, began)
-                if trouble is None:
-                    row = {"epoch": at.epoch + 1, "loss": self._mean_loss(at.all_losses(), plan.order, data.weight)}
-                    if self._close(row, float(plan.rates[-1]), session, began):
-                        break
-                elif not session.recovered(trouble):
-                    break
+            going = True
+            while going and at.epoch < at.planned:
+                plan = self._plan(at.epoch, len(data), orders, self._epochs_at_once(session))
+                going = self._follow(plan, session)
 
-    def _plan(self, epoch: int, samples: int, orders: Orders) -> Plan:
-        """An epoch: the order of its samples, its rates, and the key of its random numbers."""
+    def _epochs_at_once(self, session: Session) -> int:
+        """How many epochs to take on end: some milliseconds, where nobody looks at the end of each."""
+        at, training = self._position, self._training
+        if at.step or session.watched:
+            return 1
+        assert training is not None
+        share = SECONDS_AT_ONCE / SECONDS_WITHOUT_A_LOOK
+        by_time = int(self._pace.steps * share) // -(-len(session.data) // self.batch_size)
+        return max(1, min(by_time, NUMBERS_KEPT // training.live.size))
+
+    def _plan(self, epoch: int, samples: int, orders: Orders, most: int = 1) -> Plan:
+        """The next epochs, one at least: the orders of their samples, their rates, and their keys of random numbers."""
         planned = self._position.planned
-        order, key = orders.of(self.seed, epoch, samples, left=planned - epoch - 1)
-        return Plan(epoch, order, self._rates(epoch, planned, -(-samples // self.batch_size)), key)
+        order, keys = orders.of(self.seed, epoch, samples, left=planned - epoch - 1, most=most)
+        steps = -(-samples // self.batch_size)
+        return Plan(epoch, order, self._rates(epoch, len(keys), planned, steps), keys)
 
-    def _epoch(self, plan: Plan, pace: _Pace, session: Session, began: float) -> Trouble | None:
-        """The steps of an epoch that are still to do, with a look at the world between calls of the compiled loop."""
-        at, guard, given = self._position, session.guard, session.given
+    def _follow(self, plan: Plan, session: Session) -> bool:
+        """The steps of a plan that are still to do, with a look at the world between calls of the compiled loop.
+
+        Returns whether the training goes on.
+        """
+        at, guard, training = self._position, session.guard, self._training
         assert guard is not None
-        guard.begin(plan, at)
+        assert training is not None
+        guard.begin(plan, at.losses)
         if self._safe is not None and (at.step == 0 or self._epoch_start is None):
-            self._epoch_start = State.of(self._training)
-        while at.step < plan.steps:
-            last = min(at.step + pace.steps, plan.steps)
+            self._epoch_start = State.of(training)
+        kept = training.rows(plan.epochs) if plan.epochs > 1 else None
+        done, began = at.step, time.perf_counter() - at.seconds
+        while done < plan.steps:
+            last = min(done + self._pace.steps, plan.steps)
             try:
-                losses = self._steps(given, plan.order, plan.rates, plan.key, pace, at.step, last)
+                losses = self._steps(session.given, plan, done, last, kept)
             except BaseException:  # a second Ctrl-C, no memory: nobody knows which of the steps were taken
                 session.go_to(*guard.back())
                 raise
-            at.took(losses)
-            at.seconds = time.perf_counter() - began
-            trouble = guard.look(at, losses)
+            trouble = guard.look(losses, last == plan.steps and plan.epoch + plan.epochs == at.planned)
             if trouble is not None:
-                return trouble
-            if at.step < plan.steps:
+                before = (trouble.epoch - plan.epoch) * plan.steps_each + trouble.step - done
+                self._took(plan, done, losses[: max(0, before)], kept, session, began)
+                return session.recovered(trouble)
+            epoch = at.epoch
+            if self._took(plan, done, losses, kept, session, began):
+                return False
+            if at.epoch > epoch:
+                session.epoch_is_over()
+            if at.step:
                 session.pause()
-        return None
+            done, began = last, time.perf_counter() - at.seconds
+        return True
+
+    def _took(self, plan: Plan, done: int, losses: Array, kept: Array | None, session: Session, began: float) -> bool:
+        """Steps of a plan were taken after those that are done: close the epochs that are over; whether to stop."""
+        at = self._position
+        over = plan.place(done + len(losses))[0] - at.epoch
+        at.seconds = (time.perf_counter() - began) / max(1, over)
+        for epoch in range(at.epoch, at.epoch + over):
+            missing = plan.steps_each - at.step
+            at.took(losses[:missing])
+            losses, done, seconds = losses[missing:], done + missing, at.seconds
+            loss = self._mean_loss(at.all_losses(), plan.order_of(epoch), session.data.weight)
+            copy = None if kept is None else kept[epoch - plan.epoch]
+            if self._close({"epoch": epoch + 1, "loss": loss}, float(plan.rates[done - 1]), seconds, session, copy):
+                return True
+            at.seconds = seconds
+        if len(losses):
+            at.took(losses)
+        return False
 
     def _formula(self, name: str) -> str:
         """The equation that defines a tensor, as text; empty where there is none in the model as it predicts."""
         return next((str(e) for e in self.model.derivation().program.equations if e.name == name), "")
 
-    def _steps(
-        self, given: dict[str, Array], order: Array, rates: Array, key: int, pace: _Pace, first: int, steps: int
-    ) -> Array:
-        """The steps of an epoch from the first to before `steps`, in a few calls of the compiled loop; their losses."""
-        training = self._training
+    def _steps(self, given: dict[str, Array], plan: Plan, first: int, steps: int, kept: Array | None) -> Array:
+        """The steps of a plan from the first to before `steps`, in a few calls of the compiled loop; their losses."""
+        training, pace = self._training, self._pace
         assert training is not None
         done, losses = first, []
         while done < steps:
@@ -292,9 +326,9 @@ class Trainer:
             last = min(done + (pace.steps if tried is None else tried), steps)
             training.threads = threads
             started = time.perf_counter()
-            losses.append(training.epoch(given, order, rates, key, done, last))
+            losses.append(training.run(given, plan.order, plan.rates, plan.keys, done, last, kept))
             seconds = time.perf_counter() - started
-            taken = min(last * training.batch, len(order)) - done * training.batch
+            taken = plan.samples_before(last, training.batch) - plan.samples_before(done, training.batch)
             if not alone:
                 self._choice.took(threads, taken, seconds, last - done)
             pace.took(last - done, seconds)
@@ -306,7 +340,7 @@ class Trainer:
         if len(losses) == 1:
             return float(losses[0])
         if weight is None and len(order) % self.batch_size == 0:
-            return float(np.sum(losses) / len(losses))
+            return float(np.add.reduce(losses) / len(losses))
         if weight is None:
             sizes = np.full(len(losses), float(self.batch_size))
             sizes[-1] = len(order) - self.batch_size * (len(losses) - 1)
@@ -314,47 +348,61 @@ class Trainer:
             sizes = np.add.reduceat(weight[order], np.arange(0, len(order), self.batch_size))
         return float(np.sum(losses * sizes) / sizes.sum())  # not `@`: BLAS adds in an order of its threads
 
-    def _close(self, row: dict[str, Any], rate: float, session: Session, began: float) -> bool:
-        """The end of an epoch: measure, record, show, call back; whether to stop."""
+    def _close(
+        self, row: dict[str, Any], rate: float, seconds: float, session: Session, kept: Array | None = None
+    ) -> bool:
+        """The end of an epoch: measure, record, show, call back; whether to stop.
+
+        kept   the weights at this end, where the training has gone on
+        """
+        began = time.perf_counter()
         if self.metrics:
             row |= {k: v for k, v in self._measured(session.data).items() if k != "loss"}
         if session.held_out is not None:
             row |= {f"val_{k}": v for k, v in self._measured(session.held_out).items()}
-        row |= {"rate": rate, "seconds": time.perf_counter() - began}
+        row |= {"rate": rate, "seconds": seconds + time.perf_counter() - began}
         self.history.epochs.append(row)
-        self._watch(row)
+        self._watch(row, kept)
         self._position.next_epoch()
         session.progress.epoch({k: v for k, v in row.items() if k != "rate"})
         stop = [callback for callback in session.called if callback(self, row)]
         if stop:
             self.history.stopped = name_of(stop[0])
-        else:
-            session.epoch_is_over()
         return bool(stop)
 
-    def _watch(self, row: Mapping[str, Any]) -> None:
+    def _watch(self, row: Mapping[str, Any], kept: Array | None) -> None:
         """Keep the weights of the best epoch; lower the rate on a plateau."""
         column = "val_loss" if "val_loss" in row else "loss"
         watched, least = self._best
         if column != watched:  # losses of different data do not compare
             least = math.inf
         if row[column] < least:
-            self._best, self.best_parameters = (column, row[column]), self.parameters
+            self._best, self.best_parameters = (column, row[column]), self._as_they_were(kept)
             if self._safe is not None:
                 self._safe = self._epoch_start
         if isinstance(self.schedule, ReduceOnPlateau):
             self.schedule, _ = self.schedule.next(row[column])
 
-    def _rates(self, epoch: int, epochs: int, steps: int) -> Array:
-        """The learning rate of every step of an epoch."""
+    def _as_they_were(self, kept: Array | None) -> dict[str, Array]:
+        """Copies of the weights, those now or those that were kept."""
+        if kept is None or self._training is None:
+            return self.parameters
+        return dict(machines.shaped(self.kernels.machine(), self._training.parts(kept.copy())))
+
+    def _rates(self, epoch: int, many: int, epochs: int, steps: int) -> Array:
+        """The learning rate of every step of some epochs on end, of which there are so many in all."""
         assert isinstance(self.optimiser, Optimiser)
         lr = self.optimiser.hyperparameters["lr"] * self._position.scale
-        rule, before = self.schedule, epoch * steps
+        rule, rates = self.schedule, np.full((many, steps), lr)
         if rule is None:
-            return np.full(steps, lr)
-        if before >= rule.warm_up and same_for_all_steps(rule):
-            return np.full(steps, rule.rate(lr, before, epochs * steps, epoch, epochs))
-        return np.array([rule.rate(lr, before + s, epochs * steps, epoch, epochs) for s in range(steps)])
+            return rates.reshape(-1)
+        for row, number in zip(rates, range(epoch, epoch + many), strict=True):
+            before = number * steps
+            if before >= rule.warm_up and same_for_all_steps(rule):
+                row[...] = rule.rate(lr, before, epochs * steps, number, epochs)
+            else:
+                row[...] = [rule.rate(lr, before + s, epochs * steps, number, epochs) for s in range(steps)]
+        return rates.reshape(-1)
 
     def _fit_full_batch(self, session: Session) -> None:
         """L-BFGS; an epoch is an iteration, and what it remembers of earlier ones ends with this `fit`.
@@ -376,7 +424,9 @@ class Trainer:
             if not math.isfinite(loss) or not_finite(parameters):
                 return True
             self._put(parameters)
-            stop = self._close({"epoch": at.epoch + 1, "loss": loss}, 1.0, session, began[0])
+            stop = self._close({"epoch": at.epoch + 1, "loss": loss}, 1.0, time.perf_counter() - began[0], session)
+            if not stop:
+                session.epoch_is_over()
             began[0] = time.perf_counter()
             return stop
 

@@ -40,7 +40,7 @@ def step_by_step(make: Any, x: np.ndarray, y: np.ndarray) -> tuple[int, int, dic
         plan = trainer._plan(epoch, len(x), Orders())
         for step in range(plan.steps):
             before = trainer.parameters
-            (loss,) = training.epoch(given, plan.order, plan.rates, plan.key, step, step + 1)
+            (loss,) = training.run(given, plan.order, plan.rates, plan.keys, step, step + 1)
             if not math.isfinite(loss) or not_finite(training.parameters) or not_finite(training.states):
                 return epoch, step, before
     raise AssertionError("nothing failed")
@@ -175,15 +175,15 @@ def test_data_that_change_meanwhile_are_suspected() -> None:
     def spoil(t: Trainer, row: Mapping[str, Any]) -> None:
         training = t._training
         assert training is not None
-        run = training.epoch
+        run = training.run
         training_epoch.append(run)
 
         def once(*given: Any) -> Any:
             losses = run(*given)
-            training.epoch = run
+            training.run = run
             return np.where(np.arange(len(losses)) == 0, np.nan, losses)
 
-        training.epoch = once
+        training.run = once
 
     assert "were the data changed meanwhile?" in trainer.fit(x, Y, epochs=3, verbose=0, callbacks=[spoil]).stopped
 

@@ -214,24 +214,25 @@ def test_a_callback_that_fails_loses_nothing(tmp_path: Path) -> None:
     assert state(on_to_the_end(restored, {}))["weights"] == state(plain)["weights"]
 
 
-def test_a_step_that_raises_leaves_a_state_that_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("called", "at"), [([lambda trainer, row: None], 3), ([], 2)])  # epoch by epoch; on end
+def test_a_step_that_raises_leaves_a_state_that_was(called: list[Any], at: int, tmp_path: Path) -> None:
     """A second Ctrl-C comes anywhere: the training goes back to a state whose place it knows."""
     trainer, plain = new(SLOPE, MOMENTUM), new(SLOPE, MOMENTUM)
     trainer.fit(X, Y, epochs=2, verbose=0)
     training = trainer._training
     assert training is not None
-    epoch = training.epoch
+    run = training.run
 
-    def half(*given: Any) -> Any:
-        epoch(*given)
-        if trainer._position.epoch == 3:
+    def half(given: Any, order: Any, rates: Any, keys: Any, first: int, last: int, kept: Any) -> Any:
+        run(given, order, rates, keys, first, last, kept)
+        if trainer._position.epoch == at:
             raise KeyboardInterrupt  # the steps are done, and nobody was told
-        return np.zeros(given[-1] - given[-2])
+        return np.zeros(last - first)
 
-    training.epoch = half
+    training.run = half
     with pytest.raises(KeyboardInterrupt):
-        trainer.fit(X, Y, epochs=4, verbose=0, checkpoint=tmp_path)
-    training.epoch = epoch
+        trainer.fit(X, Y, epochs=4, verbose=0, checkpoint=tmp_path, callbacks=called)
+    training.run = run
     plain.fit(X, Y, epochs=6, verbose=0)
     assert state(on_to_the_end(Trainer.restore(tmp_path), {}))["weights"] == state(plain)["weights"]
     assert state(on_to_the_end(trainer, {}))["weights"] == state(plain)["weights"]

@@ -214,7 +214,7 @@ def test_the_order_does_not_depend_on_the_model() -> None:
     for model in (MODEL, CLASSES):
         trainer = new(model, batch_size=20, seed=5)
         orders: list[np.ndarray] = []
-        trainer._steps = lambda given, order, rates, *rest, orders=orders: orders.append(order) or np.zeros(1)  # type: ignore[method-assign]
+        trainer._steps = lambda given, plan, *rest, orders=orders: orders.append(plan.order) or np.zeros(1)  # type: ignore[method-assign]
         trainer.fit(x, Y[:20] if model is MODEL else LABELS[:20], epochs=3, verbose=0)
         seen.append(np.array(orders))
     assert (seen[0] == seen[1]).all()
@@ -662,8 +662,61 @@ def test_a_later_epoch_is_one_call_of_the_compiled_loop() -> None:
     training = trainer._training
     assert training is not None
     calls: list[int] = []
-    run = training.epoch
-    training.epoch = lambda *given: calls.append(given[-1] - given[-2]) or run(*given)
+    run = training.run
+
+    def counted(given: Any, order: Any, rates: Any, keys: Any, first: int, last: int, kept: Any) -> Any:
+        calls.append(last - first)
+        return run(given, order, rates, keys, first, last, kept)
+
+    training.run = counted
     trainer.fit(X, Y, epochs=3, verbose=0)
     assert sum(calls) == 150  # the pace of a step was measured by the `fit` before
     assert len(calls) < 8, textwrap.shorten(f"{calls}", 200)
+
+
+ON_END = {
+    "plain": {},
+    "noise and a clipped norm": {
+        "model": cr.Model(2, [cr.Dense(5, "tanh"), cr.Dropout(0.5), cr.Dense(1)]),
+        "clip_norm": 0.1,
+    },
+    "a schedule": {"schedule": cr.Cosine(warm_up=5), "dtype": "float32"},
+    "too large a rate": {"rule": cr.SGD(0.9), "threads": None},
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("more", ON_END.values(), ids=ON_END)
+def test_epochs_on_end_are_those_that_are_looked_at_one_by_one(more: dict[str, Any], weighted: bool) -> None:
+    """In one call of the compiled loop or in many: the same bits of weights, losses and best weights."""
+    weight = np.linspace(0.5, 2, len(X)) if weighted else None
+    together, alone = new(batch_size=7, **more), new(batch_size=7, **more)
+    calls = []
+    for trainer, called in ((together, ()), (alone, [lambda *_: calls.append(together)])):
+        for epochs in (3, 20, 40):
+            trainer.fit(X, Y, epochs=epochs, sample_weight=weight, verbose=0, callbacks=called)
+    assert calls
+    assert together.history.stopped == alone.history.stopped
+    assert [{**row, "seconds": 0} for row in together.history] == [{**row, "seconds": 0} for row in alone.history]
+    assert same(together.parameters, alone.parameters)
+    assert same(together.best_parameters, alone.best_parameters)
+
+
+def test_many_epochs_are_few_calls_of_the_compiled_loop() -> None:
+    trainer = new(batch_size=7, threads=1)
+    trainer.fit(X, Y, epochs=5, verbose=0)
+    training = trainer._training
+    assert training is not None
+    calls: list[int] = []
+    run = training.run
+
+    def counted(given: Any, order: Any, rates: Any, keys: Any, first: int, last: int, kept: Any) -> Any:
+        calls.append(len(keys))
+        return run(given, order, rates, keys, first, last, kept)
+
+    training.run = counted
+    trainer.fit(X, Y, epochs=100, verbose=0)
+    assert sum(calls) == 100
+    assert len(calls) < 20, textwrap.shorten(f"{calls}", 200)
+    row = trainer.history.epochs[-1]
+    assert 0 < row["seconds"] < 0.1
