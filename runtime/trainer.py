@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from .spec import Spec
 
 Array = NDArray[Any]
+Weights = dict[str, Array]
 SECONDS_WITHOUT_A_LOOK = 0.2  # Ctrl-C is noticed between two calls of the compiled loop
 SECONDS_AT_ONCE = 0.02  # which epochs on end take that are one call
 NUMBERS_KEPT = 2**18  # of the weights at the ends of these epochs
@@ -113,7 +115,7 @@ class Trainer:
         self.kernels = Kernels(model, dtype, update, self._choice.most)
         self.dtype = dtype
         self.history = History()
-        self.best_parameters: dict[str, Array] | None = None
+        self._best_weights: Weights | Callable[[], Weights] | None = None  # by name when they are asked for
         self._best: tuple[str, float] = ("", math.inf)  # the column that is watched, and its least value
         self._parameters = self.kernels.init(self.seed)
         if not self._parameters:
@@ -138,6 +140,17 @@ class Trainer:
     def parameters(self) -> dict[str, Array]:
         """The weights now, by name: copies."""
         return {name: array.copy() for name, array in self._live().items()}
+
+    @property
+    def best_parameters(self) -> dict[str, Array] | None:
+        """The weights of the epoch with the least loss, of the validation part where there is one; None before it."""
+        if callable(self._best_weights):
+            self._best_weights = self._best_weights()
+        return self._best_weights
+
+    @best_parameters.setter
+    def best_parameters(self, parameters: dict[str, Array] | None) -> None:
+        self._best_weights = parameters
 
     def set_parameters(self, parameters: Mapping[str, ArrayLike]) -> None:
         """Replace the weights, all of them.
@@ -342,11 +355,12 @@ class Trainer:
         if weight is None and len(order) % self.batch_size == 0:
             return float(np.add.reduce(losses) / len(losses))
         if weight is None:
-            sizes = np.full(len(losses), float(self.batch_size))
-            sizes[-1] = len(order) - self.batch_size * (len(losses) - 1)
+            last = len(order) - self.batch_size * (len(losses) - 1)
+            sizes, total = _sizes(len(losses), self.batch_size, last), len(order)
         else:
             sizes = np.add.reduceat(weight[order], np.arange(0, len(order), self.batch_size))
-        return float(np.sum(losses * sizes) / sizes.sum())  # not `@`: BLAS adds in an order of its threads
+            total = sizes.sum()
+        return float(np.add.reduce(losses * sizes) / total)  # not `@`: BLAS adds in an order of its threads
 
     def _close(
         self, row: dict[str, Any], rate: float, seconds: float, session: Session, kept: Array | None = None
@@ -377,17 +391,20 @@ class Trainer:
         if column != watched:  # losses of different data do not compare
             least = math.inf
         if row[column] < least:
-            self._best, self.best_parameters = (column, row[column]), self._as_they_were(kept)
+            self._best, self._best_weights = (column, row[column]), self._as_they_were(kept)
             if self._safe is not None:
                 self._safe = self._epoch_start
         if isinstance(self.schedule, ReduceOnPlateau):
             self.schedule, _ = self.schedule.next(row[column])
 
-    def _as_they_were(self, kept: Array | None) -> dict[str, Array]:
-        """Copies of the weights, those now or those that were kept."""
-        if kept is None or self._training is None:
-            return self.parameters
-        return dict(machines.shaped(self.kernels.machine(), self._training.parts(kept.copy())))
+    def _as_they_were(self, kept: Array | None) -> Callable[[], Weights]:
+        """What gives the weights by name, those now or those that were kept, also when they have changed."""
+        training = self._training
+        if training is None:
+            weights = self.parameters
+            return lambda: weights
+        copy = training.live.copy() if kept is None else kept.copy()
+        return lambda: dict(machines.shaped(training.machine, training.parts(copy)))
 
     def _rates(self, epoch: int, many: int, epochs: int, steps: int) -> Array:
         """The learning rate of every step of some epochs on end, of which there are so many in all."""
@@ -529,6 +546,15 @@ class Trainer:
         from .checkpoint import restore
 
         return restore(directory)
+
+
+@lru_cache(maxsize=4)
+def _sizes(steps: int, batch: int, last: int) -> Array:
+    """Samples of each step of an epoch."""
+    sizes = np.full(steps, float(batch))
+    sizes[-1] = last
+    sizes.flags.writeable = False
+    return sizes
 
 
 class _Pace:
