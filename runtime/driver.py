@@ -13,14 +13,12 @@ parameters may be kept.
 
 A share is one number that is changed atomically: the serial number of the phase, the next block, the end.
 
-Everything here is compiled once for a machine, with Numba; `native.py` keeps the machine code.
+Everything here is compiled once for a machine; `native.py` keeps the machine code.
 """
 
 from llvmlite import ir
-from numba import cfunc, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
+from .assembly import Assembled, Truth, written
 from .control import (
     ADDRESSES,
     BATCH,
@@ -44,260 +42,177 @@ from .control import (
     TOTAL,
     WIDTH,
 )  # fmt: skip
-from .products import PRODUCT, product_of
+from .products import write_product
+from .tiles import size_of
 
-WORD = ir.IntType(64)
-ALONE, TEAM = types.void(types.int64), types.void(types.int64, types.int64)
-LOOK = types.void(types.int64, types.int64, types.CPointer(types.int64))
 SAMPLES, ROWS, GIVEN, WIDTH_GIVEN, STRANGE = 0, 6, 7, 8, 9  # in the table of a phase, as the emitter has it
 SPINS = 4_000  # looks at the shares, some 30 us, before a worker offers its core to others
 LINGERS = 400_000  # looks of a helper, some 0.3 ms, for the next call, before it sleeps: an epoch follows soon
+NEXT, END = 20, 2**20 - 1  # in a share: the bits before the next block, and those of the end
 
 
-# ---- instructions that Python lacks
-
-
-@intrinsic
-def load(context, address):
-    """A number that other threads change: everything that they wrote before it is seen as well."""
-
-    def codegen(context, builder, signature, arguments):
-        return builder.load_atomic(builder.inttoptr(arguments[0], WORD.as_pointer()), "acquire", 8)
-
-    return types.int64(types.int64), codegen
-
-
-@intrinsic
-def store(context, address, value):
-    """Write a number; whoever reads it sees everything that was written before."""
-
-    def codegen(context, builder, signature, arguments):
-        builder.store_atomic(arguments[1], builder.inttoptr(arguments[0], WORD.as_pointer()), "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
-
-
-@intrinsic
-def add(context, address, value):
-    """Add to a number that others add to as well."""
-
-    def codegen(context, builder, signature, arguments):
-        place = builder.inttoptr(arguments[0], WORD.as_pointer())
-        return builder.atomic_rmw("add", place, arguments[1], "acq_rel")
-
-    return types.int64(types.int64, types.int64), codegen
-
-
-@intrinsic
-def exchange(context, address, expected, value):
-    """Replace a number if it still is what is expected; whether it was."""
-
-    def codegen(context, builder, signature, arguments):
-        place = builder.inttoptr(arguments[0], WORD.as_pointer())
-        result = builder.cmpxchg(place, arguments[1], arguments[2], "acq_rel", "acquire")
-        return builder.extract_value(result, 1)
-
-    return types.boolean(types.int64, types.int64, types.int64), codegen
-
-
-@intrinsic
-def settle(context):
-    """What was written before is there for all, before anything is read after it: even processors that keep the order
-    of writes and that of reads let a read pass an earlier write."""
-
-    def codegen(context, builder, signature, arguments):
-        builder.fence("seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
-@intrinsic
-def offer_core(context):
-    """Let another thread run on this core."""
-
-    def codegen(context, builder, signature, arguments):
-        kind = ir.FunctionType(ir.IntType(32), [])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
-@intrinsic
-def call(context, address, task, worker, table):
-    """Call a phase by its address."""
-
-    def codegen(context, builder, signature, arguments):
-        kind = ir.FunctionType(ir.VoidType(), [WORD, WORD, WORD.as_pointer()])
-        function = builder.inttoptr(arguments[0], kind.as_pointer())
-        builder.call(function, [arguments[1], arguments[2], builder.inttoptr(arguments[3], WORD.as_pointer())])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), codegen
-
-
-@intrinsic
-def words(context, address):
-    """Numbers that stand at an address."""
-    kind = types.CPointer(types.int64)
-
-    def codegen(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(kind))
-
-    return kind(types.int64), codegen
-
-
-# ---- the loops
-
-
-def alone(control):
-    """All blocks, one after the other."""
-    c = words(control)
-    table, addresses, tasks, sizes = words(c[TABLE]), words(c[ADDRESSES]), words(c[TASKS]), words(c[BLOCKS])
-    keys, width, total, batch = words(c[KEYS]), c[WIDTH], c[TOTAL], c[BATCH]
+def _steps(code, c):
+    """for each step: what kernels read of it is put into the table, and after its phases a copy may be kept; gives its
+    samples."""
+    table, keys = code.words(c[TABLE]), code.words(c[KEYS])
+    total, batch = c[TOTAL], c[BATCH]
     steps = (total + batch - 1) // batch
-    for step in range(c[FIRST], c[LAST]):
+    for step in code.range(c[FIRST], c[LAST]):
         epoch, number = step // steps, step % steps
         start = number * batch
-        samples = min(batch, total - start)
+        samples = code.smaller(batch, total - start)
         table[0] = samples
         table[1] = epoch * total + start
         table[2] = step
         table[4] = keys[epoch] + 1000003 * number
-        for phase in range(c[PHASES]):
-            count = tasks[phase]
-            for k in range(width):
-                size = sizes[phase * width + k]
-                if size > 0:
-                    count += (samples + size - 1) // size
-            for task in range(count):
-                call(addresses[phase], task, 0, c[TABLE])
-        if number + 1 == steps and c[KEPT] != 0:
-            live, kept = words(c[LIVE]), words(c[KEPT] + 8 * c[SIZE] * epoch)
-            for k in range(c[SIZE]):
+        yield samples
+        with code.when((number + 1 == steps) & (c[KEPT] != 0)):
+            live, kept = code.words(c[LIVE]), code.words(c[KEPT] + 8 * c[SIZE] * epoch)
+            for k in code.range(c[SIZE]):
                 kept[k] = live[k]
 
 
-def team(worker, control):
+def _phases(code, c, samples):
+    """for each phase of a step: its function, and how many blocks it has."""
+    addresses, tasks, sizes, width = code.words(c[ADDRESSES]), code.words(c[TASKS]), code.words(c[BLOCKS]), c[WIDTH]
+    for phase in code.range(c[PHASES]):
+        count = code.variable(tasks[phase])
+        for k in code.range(width):
+            size = sizes[phase * width + k]
+            with code.when(size > 0):
+                count.set(count.get() + (samples + size - 1) // size)
+        yield addresses[phase], count.get()
+
+
+def alone(code, control):
+    """All blocks, one after the other."""
+    c = code.words(control)
+    for samples in _steps(code, c):
+        for function, count in _phases(code, c, samples):
+            for task in code.range(count):
+                code.call_at(function, task, 0, c[TABLE])
+
+
+def team(code, worker, control):
     """The part of one worker; the leader returns when all is done and all helpers have left."""
-    c = words(control)
-    if worker > 0:
-        looks = 0
-        while looks < LINGERS:
-            looks += 1
-            if load(control + 8 * OPEN) == 0:
-                continue
-            add(control + 8 * INSIDE, 1)
-            settle()  # either it sees that all is over, or the leader sees that it is inside
-            idle = 0
-            while load(control + 8 * OPEN) != 0:
-                found, threads = False, c[THREADS]
-                for k in range(threads if worker < threads else 0):
-                    other = (worker + k) % threads
-                    place = control + 8 * (SHARES + STRIDE * other)
-                    share = load(place)
-                    while share & 0xFFFFF > (share >> 20) & 0xFFFFF:
-                        if exchange(place, share, share + (1 << 20)):
-                            call(c[PHASE], (share >> 20) & 0xFFFFF, worker, c[TABLE])
-                            add(control + 8 * DONE, 1)
-                            found = True
-                        share = load(place)
-                idle = 0 if found else idle + 1
-                if idle > SPINS:
-                    offer_core()
-            add(control + 8 * INSIDE, -1)
-            looks = 0
-        return
-
-    table, addresses, tasks, sizes = words(c[TABLE]), words(c[ADDRESSES]), words(c[TASKS]), words(c[BLOCKS])
-    threads, width, total, batch = c[THREADS], c[WIDTH], c[TOTAL], c[BATCH]
-    keys, steps, serial = words(c[KEYS]), (total + batch - 1) // batch, 0
-    store(control + 8 * OPEN, 1)
-    for step in range(c[FIRST], c[LAST]):
-        epoch, number = step // steps, step % steps
-        start = number * batch
-        samples = min(batch, total - start)
-        table[0] = samples
-        table[1] = epoch * total + start
-        table[2] = step
-        table[4] = keys[epoch] + 1000003 * number
-        for phase in range(c[PHASES]):
-            count = tasks[phase]
-            for k in range(width):
-                size = sizes[phase * width + k]
-                if size > 0:
-                    count += (samples + size - 1) // size
-            if count == 1:
-                call(addresses[phase], 0, 0, c[TABLE])
-                continue
-            serial = (serial + 1) & 0x3FFFFF
-            c[PHASE] = addresses[phase]
-            store(control + 8 * DONE, 0)
-            for other in range(threads):
-                begin, end = count * other // threads, count * (other + 1) // threads
-                store(control + 8 * (SHARES + STRIDE * other), (serial << 40) | (begin << 20) | end)
-            for other in range(threads):
-                place = control + 8 * (SHARES + STRIDE * other)
-                share = load(place)
-                while share & 0xFFFFF > (share >> 20) & 0xFFFFF:
-                    if exchange(place, share, share + (1 << 20)):
-                        call(addresses[phase], (share >> 20) & 0xFFFFF, 0, c[TABLE])
-                        add(control + 8 * DONE, 1)
-                    share = load(place)
-            idle = 0
-            while load(control + 8 * DONE) < count:
-                idle += 1
-                if idle > SPINS:
-                    offer_core()
-        if number + 1 == steps and c[KEPT] != 0:
-            live, kept = words(c[LIVE]), words(c[KEPT] + 8 * c[SIZE] * epoch)
-            for k in range(c[SIZE]):
-                kept[k] = live[k]
-    store(control + 8 * OPEN, 0)
-    settle()
-    while load(control + 8 * INSIDE) != 0:
-        offer_core()
+    c = code.words(control)
+    with code.either(worker > 0) as (helper, leader):
+        with helper:
+            _as_helper(code, worker, control, c)
+        with leader:
+            _as_leader(code, control, c)
 
 
-def finite_in(kind):
+def _take(code, control, c, owner, worker):
+    """for each block of the share of a worker: take it, and do it; all inside the loop is done after each one."""
+    place = control + 8 * (SHARES + STRIDE * owner)
+
+    def look():
+        share = code.load(place)
+        return share & END > (share >> NEXT) & END, share
+
+    for share in code.whilst(look):
+        with code.when(code.exchange(place, share, share + (1 << NEXT))):
+            code.call_at(c[PHASE], (share >> NEXT) & END, worker, c[TABLE])
+            code.add(control + 8 * DONE, 1)
+            yield
+
+
+def _wait(code, idle):
+    """One more look in vain: offer the core after many."""
+    idle.set(idle.get() + 1)
+    with code.when(idle.get() > SPINS):
+        code.offer_core()
+
+
+def _as_helper(code, worker, control, c):
+    looks, idle, found = code.variable(0), code.variable(0), code.variable(0)
+    for _ in code.whilst(lambda: (looks.get() < LINGERS, None)):
+        looks.set(looks.get() + 1)
+        with code.when(code.load(control + 8 * OPEN) != 0):
+            code.add(control + 8 * INSIDE, 1)
+            code.settle()  # either it sees that all is over, or the leader sees that it is inside
+            idle.set(0)
+            for _ in code.whilst(lambda: (code.load(control + 8 * OPEN) != 0, None)):
+                found.set(0)
+                threads = c[THREADS]
+                for k in code.range(code.choose(worker < threads, threads, 0)):
+                    for _ in _take(code, control, c, (worker + k) % threads, worker):
+                        found.set(1)
+                with code.either(found.get() != 0) as (some, none):
+                    with some:
+                        idle.set(0)
+                    with none:
+                        _wait(code, idle)
+            code.add(control + 8 * INSIDE, -1)
+            looks.set(0)
+
+
+def _as_leader(code, control, c):
+    serial, idle = code.variable(0), code.variable(0)
+    code.store(control + 8 * OPEN, 1)
+    for samples in _steps(code, c):
+        for function, count in _phases(code, c, samples):
+            with code.either(count == 1) as (single, many):
+                with single:
+                    code.call_at(function, 0, 0, c[TABLE])
+                with many:
+                    serial.set((serial.get() + 1) & 0x3FFFFF)
+                    _share(code, control, c, function, count, serial.get())
+                    idle.set(0)
+                    for _ in code.whilst(lambda count=count: (code.load(control + 8 * DONE) < count, None)):
+                        _wait(code, idle)
+    code.store(control + 8 * OPEN, 0)
+    code.settle()
+    for _ in code.whilst(lambda: (code.load(control + 8 * INSIDE) != 0, None)):
+        code.offer_core()
+
+
+def _share(code, control, c, function, count, serial):
+    """Open a phase: give every worker its share, then take what nobody has taken."""
+    threads = c[THREADS]
+    c[PHASE] = function
+    code.store(control + 8 * DONE, 0)
+    for other in code.range(threads):
+        begin, end = count * other // threads, count * (other + 1) // threads
+        code.store(control + 8 * (SHARES + STRIDE * other), (serial << 40) | (begin << NEXT) | end)
+    for other in code.range(threads):
+        for _ in _take(code, control, c, other, 0):
+            pass
+
+
+def finite_in(real):
     """A phase that looks at the samples that are given: whether all numbers of a type are finite.
 
     x - x is 0 for a finite number, and NaN for any other.
     """
-    numbers = types.CPointer(kind)
+    size = size_of(real)
 
-    @intrinsic
-    def those(context, address):
-        def codegen(context, builder, signature, arguments):
-            return builder.inttoptr(arguments[0], context.get_value_type(numbers))
-
-        return numbers(types.int64), codegen
-
-    def finite(task, worker, table):
-        rows, width = table[ROWS], table[WIDTH_GIVEN]
-        last = min(rows * (task + 1), table[SAMPLES])
-        x = those(table[GIVEN])
-        total = kind(0)
-        for k in range(rows * task * width, last * width):
-            total += x[k] - x[k]
-        if total != 0:
-            table[STRANGE] = 1
+    def finite(code, task, worker, table):
+        t = code.words(table)
+        rows, width, x = t[ROWS], t[WIDTH_GIVEN], t[GIVEN]
+        first, last = rows * task * width, code.smaller(rows * (task + 1), t[SAMPLES]) * width
+        builder, fast = code.builder, ("reassoc", "contract")  # so that LLVM adds them in vectors
+        with builder.goto_entry_block():
+            total = builder.alloca(real)
+            builder.store(real(0.0), total)
+        for k in code.range(first, last):
+            number = builder.load(code.pointer(x + size * k), align=size, typ=real)
+            difference = builder.fsub(number, number, flags=fast)
+            builder.store(builder.fadd(builder.load(total), difference, flags=fast), total)
+        strange = Truth(code, builder.fcmp_unordered("!=", builder.load(total), real(0.0)))
+        with code.when(strange):
+            t[STRANGE] = 1
 
     return finite
 
 
-def compiled(name, **options):
-    """One of the driver's functions, compiled, with more options of Numba's."""
-    made = {
-        "alone": (ALONE, alone),
-        "team": (TEAM, team),
-        "finite_float32": (LOOK, finite_in(types.float32)),
-        "finite_float64": (LOOK, finite_in(types.float64)),
-        "product_float32": (PRODUCT, product_of(ir.FloatType(), 4)),
-        "product_float64": (PRODUCT, product_of(ir.DoubleType(), 8)),
-    }
-    signature, function = made[name]
-    fast = {"reassoc", "contract"} if name.startswith("finite") else False
-    return cfunc(signature, error_model="numpy", fastmath=fast, **options)(function)
+def compiled(name):
+    """One of the driver's functions, compiled."""
+    real = ir.FloatType() if name.endswith("float32") else ir.DoubleType()
+    module = ir.Module(name)
+    if name.startswith("product"):
+        write_product(module, real, name)
+    else:
+        written(module, name, {"alone": alone, "team": team}.get(name) or finite_in(real))
+    return Assembled(module, name)

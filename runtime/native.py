@@ -26,6 +26,7 @@ from llvmlite import binding
 
 from ..symbolic.errors import InternalError
 from .ahead import open_workshop, workshop
+from .assembly import Assembled, linked
 from .cache import cache_folder, read_entry, turn, write_entry
 from .folder import chosen_folder
 from .load import load
@@ -34,21 +35,9 @@ from .team import Team
 OF_NUMBA: Final = ("numba_", "NRT_")  # reports of exceptions, which kernels never raise
 PHASE: Final = "void(int64, int64, CPointer(int64))"
 OF_RUNNING: Final = ("CACHE", "THREAD", "NUM_THREADS", "WARN")  # settings of Numba that shape no machine code
-BLAS: Final = ("chainrule_sgemm", "chainrule_dgemm")
 PRODUCTS: Final = ("chainrule_product_float32", "chainrule_product_float64")
 DECLARED: Final = re.compile(r'^declare .*?@"?([\w.$]+)"?\(', flags=re.MULTILINE)
 _HERE: Final = Path(__file__).parent
-
-_engines: list[Any] = []  # machine code lives as long as its engine
-
-
-def _target() -> Any:
-    """A new one each time: an engine takes it over."""
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    target = binding.Target.from_triple(binding.get_process_triple())
-    features = binding.get_host_cpu_features().flatten()
-    return target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=3, jit=True)
 
 
 def _numba() -> str:
@@ -148,12 +137,14 @@ class Code:
 
 
 def _entry_of(function: Any) -> bytes:
-    """A cache entry of a compiled function: the object file that Numba would keep itself."""
-    library = function._library
-    _, _, (code, _) = library.serialize_using_object_code()
-    of_numba = sorted({name for name in DECLARED.findall(library.get_llvm_str()) if name.startswith(OF_NUMBA)})
-    head = {"symbol": function.native_name, "of_numba": of_numba}
-    return json.dumps(head).encode() + b"\n" + code
+    """A cache entry of a compiled function: of Numba's the object file that it would keep itself."""
+    if isinstance(function, Assembled):
+        symbol, of_numba, code = function.symbol, [], function.code
+    else:
+        library, symbol = function._library, function.native_name
+        _, _, (code, _) = library.serialize_using_object_code()
+        of_numba = sorted({name for name in DECLARED.findall(library.get_llvm_str()) if name.startswith(OF_NUMBA)})
+    return json.dumps({"symbol": symbol, "of_numba": of_numba}).encode() + b"\n" + code
 
 
 @lru_cache(maxsize=1)
@@ -169,11 +160,7 @@ def _linked(entry: bytes) -> int | None:
     for name in head["of_numba"]:  # all must be known: an engine that misses one leaves the others null
         if not binding.address_of_symbol(name):
             binding.add_symbol(name, _abort())
-    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _target())
-    engine.add_object_file(binding.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    _engines.append(engine)
-    return int(engine.get_function_address(head["symbol"])) or None
+    return int(linked(code, head["symbol"])) or None
 
 
 @lru_cache(maxsize=1)
@@ -183,7 +170,7 @@ def team() -> Team:
 
 
 def _name_of_driver() -> str:
-    sources = [_HERE / f"{name}.py" for name in ("control", "driver", "products", "tiles")]
+    sources = [_HERE / f"{name}.py" for name in ("assembly", "control", "driver", "products", "tiles")]
     digest = hashlib.sha256(b"\x00".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     return f"driver_{digest}"
 
@@ -209,10 +196,8 @@ def _order_of_driver(code: Code, names: list[str]) -> bool:
 def compiled_of_driver(name: str) -> Any:
     """One of the driver's functions, compiled."""
     from .driver import compiled
-    from .lean import Lean
 
-    _stand_in(BLAS)
-    return compiled(name, pipeline_class=Lean)
+    return compiled(name)
 
 
 def kernels(path: Path, source: str, checked: bool = False) -> Code:

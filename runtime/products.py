@@ -9,30 +9,27 @@ The right matrix is read in panels of two vectors of columns. A panel that is tu
 copied first; and so is a left matrix that is turned, tile by tile.
 """
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from functools import partial
+from types import SimpleNamespace
 
+from .assembly import POINTER, written
 from .control import DEEPEST, MOST_TURNED
 from .tiles import (
     SMALL_TILE_ROWS,
     TILE_ROWS,
-    WORD,
-    clear_panel,
+    Vectors,
+    clear,
     dots,
     fill,
-    instructions,
     pack,
     pack_left,
-    repeat_number,
-    stack,
+    repeat,
+    spread_out,
     tile,
     turn,
     vector_bytes,
 )  # fmt: skip
 
-PRODUCT = types.void(*[types.int64] * 12)
 FEW_ROWS = 5  # below it, turning a panel costs more than it saves
 FEW_TO_PACK = 16  # rows or columns, below which an operand that lies far apart is read as it lies
 NEAR = 8_192  # numbers over which a panel is spread: more, and its lines take one another's places in the caches
@@ -40,159 +37,222 @@ MOST_PACKED = 2**18  # bytes of the left matrix that are packed at once, and lie
 TILES_AT_ONCE = 48  # so many tiles of rows use a panel while it is in a cache, and the rows stay in the next one
 
 
-def _blas(real, added):
-    """xGEMM as Fortran has it, with alpha = 1, and beta = 1 where `added`, else 0: column-major, all by reference.
-
-    Integers stand in 64 bits, of which a library with integers of 32 reads the lower half.
-    """
-    symbol = "chainrule_sgemm" if real == ir.FloatType() else "chainrule_dgemm"
-
-    @intrinsic
-    def function(context, arguments):
-        def codegen(context, builder, signature, given):
-            ta, tb, m, n, k, a, lda, b, ldb, c, ldc = cgutils.unpack_tuple(builder, given[0])
-
-            def by_reference(value):
-                with builder.goto_entry_block():
-                    place = builder.alloca(value.type)
-                builder.store(value, place)
-                return builder.bitcast(place, WORD.as_pointer())
-
-            def letter(turned):
-                turned = builder.icmp_signed("!=", turned, WORD(0))
-                return by_reference(builder.select(turned, WORD(ord("T")), WORD(ord("N"))))
-
-            def matrix(address):
-                return builder.inttoptr(address, WORD.as_pointer())
-
-            one, beta = by_reference(real(1.0)), by_reference(real(1.0 if added else 0.0))
-            m, n, k, lda, ldb, ldc = (by_reference(value) for value in (m, n, k, lda, ldb, ldc))
-            passed = [letter(ta), letter(tb), m, n, k, one, matrix(a), lda, matrix(b), ldb, beta, matrix(c), ldc]
-            kind = ir.FunctionType(ir.VoidType(), [p.type for p in passed])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, symbol), passed)
-            return context.get_dummy_value()
-
-        return types.void(arguments), codegen
-
-    return function
-
-
-def product_of(real, size):
-    """The product for one type of numbers.
+def write_product(module, real, name):
+    """Write the product for one type of numbers into a module.
 
     out[r, c] = start[c] + sum_k left[r, k] right[k, c], row-major, by addresses and by strides in elements. A turned
     matrix is stored as its transpose. Where the address of `start` is 0, it stands for zeros.
     """
-    lanes, rows_of_tile, rows_of_small = vector_bytes() // size, TILE_ROWS, SMALL_TILE_ROWS
-    rows_at_once = TILES_AT_ONCE * rows_of_tile
-    width_of_panel, on_stack = 2 * lanes, stack(DEEPEST * 2 * vector_bytes())
-    wide = instructions("wide_tile", real, tile(rows_of_tile, 2))
-    small = instructions("small_tile", real, tile(rows_of_small, 2))
-    some = instructions("some_tile", real, tile(rows_of_tile, 2, overlapping=True))
-    narrow = instructions("narrow_tile", real, tile(rows_of_tile, 1, masked=True))
-    line = instructions("line", real, tile(1, 2, masked=True))
-    tall = instructions("tall_tile", real, tile(2 * rows_of_tile, 1))
-    few, down = instructions("dots", real, dots()), instructions("dots_down", real, dots(spread_out=True))
-    turned, turned_once = instructions("turn", real, turn(2)), instructions("turn_once", real, turn(1))
-    packed, packed_left = instructions("pack", real, pack), instructions("pack_left", real, pack_left(rows_of_tile))
-    left_on_stack = stack(MOST_PACKED)
-    clear, repeat = instructions("clear", real, clear_panel), instructions("repeat", real, repeat_number)
-    large, large_added, spread = _blas(real, added=False), _blas(real, added=True), instructions("spread", real, fill)
-    zeros = stack(2 * vector_bytes())
+    functions = {
+        "wide": tile(TILE_ROWS, 2), "small": tile(SMALL_TILE_ROWS, 2), "some": tile(TILE_ROWS, 2, overlapping=True),
+        "narrow": tile(TILE_ROWS, 1, masked=True), "line": tile(1, 2, masked=True), "tall": tile(2 * TILE_ROWS, 1),
+        "dots": dots, "spread_out": spread_out, "clear": clear, "repeat": repeat, "fill": fill, "turn": turn,
+        "pack": pack, "pack_left": pack_left(TILE_ROWS),
+    }  # fmt: skip
+    kind = partial(Vectors, real=real)
+    inner = {name: written(module, name, emit, kind, inside=True) for name, emit in functions.items()}
 
-    def product(
-        left_turned, right_turned, rows, columns, depth, left, left_stride, right, right_stride, out, out_stride, start
-    ):
-        if depth > DEEPEST or (left_turned and rows * columns * depth > MOST_TURNED):
-            passed = (right_turned, left_turned, columns, rows, depth, right, right_stride, left, left_stride, out,
-                      out_stride)  # fmt: skip
-            if start == 0:
-                large(passed)
-                return
-            for row in range(rows):
-                spread((columns, start, out + size * row * out_stride))
-            large_added(passed)
-            return
-        left_row, left_step = (1, left_stride) if left_turned else (left_stride, 1)
-        nothing = zeros()
-        if start == 0:
-            clear((nothing,))
-        if columns == 1 and out_stride == 1 and left_step == 1 and (right_turned or right_stride == 1):
-            if start != 0:
-                repeat((start, nothing))
-            for row in range(0, rows, lanes):
-                a, c = left + size * row * left_row, out + size * row
-                few((depth, right, a, left_row, c, min(lanes, rows - row), nothing))
-            return
-        if right_turned and rows < FEW_ROWS and left_step == 1:
-            for column in range(0, columns, lanes):
-                a = right + size * column * right_stride
-                s = start + size * column if start != 0 else nothing
-                for row in range(rows):
-                    c = out + size * (row * out_stride + column)
-                    few((depth, left + size * row * left_row, a, right_stride, c, min(lanes, columns - column), s))
-            return
-        if right_turned and left_step == 1 and depth >= 4 * lanes and 8 * columns <= 5 * lanes:
-            for column in range(columns):
-                if start != 0:
-                    repeat((start + size * column, nothing))
-                for row in range(0, rows, lanes):
-                    c = out + size * (row * out_stride + column)
-                    down((depth, right + size * column * right_stride, left + size * row * left_row, left_row, c,
-                          min(lanes, rows - row), nothing, out_stride))  # fmt: skip
-            return
-        panel, tiles_of_left = on_stack(), left_on_stack()
-        at_once, far = rows_at_once, False
-        if left_turned and columns >= 2 * FEW_TO_PACK and rows >= rows_of_tile and depth * left_stride > NEAR:
-            at_once, far = max(1, MOST_PACKED // (size * depth * rows_of_tile)) * rows_of_tile, True
-        for top in range(0, rows, at_once):
-            end = min(rows, top + at_once)
-            if far:
-                for first in range(top, end, rows_of_tile):
-                    row = min(first, rows - rows_of_tile)
-                    packed_left((left + size * row, left_stride, depth, tiles_of_left + size * depth * (first - top)))
-            for begin in range(0, columns, width_of_panel):
-                column = max(0, min(begin, columns - width_of_panel))  # the last panel overlaps the one before
-                width = min(width_of_panel, columns - column)
-                b, b_row = right + size * column, right_stride
-                s = start + size * column if start != 0 else nothing
-                whole = width == width_of_panel
-                if right_turned and width <= lanes:
-                    turned_once((right + size * column * right_stride, right_stride, depth, width, panel))
-                    b, b_row = panel, lanes
-                elif right_turned:
-                    turned((right + size * column * right_stride, right_stride, depth, width, panel))
-                    b, b_row = panel, width_of_panel
-                elif whole and rows >= FEW_TO_PACK and depth * right_stride > NEAR:
-                    packed((b, right_stride, depth, panel))
-                    b, b_row = panel, width_of_panel
-                if width == lanes and rows >= 2 * rows_of_tile:
-                    for first in range(top, end, 2 * rows_of_tile):
-                        row = min(first, rows - 2 * rows_of_tile)
-                        tall((depth, left + size * row * left_row, left_row, left_step, b, b_row,
-                              out + size * (row * out_stride + column), out_stride, width, s))  # fmt: skip
-                    continue
-                for first in range(top, end, rows_of_tile):
-                    row = max(0, min(first, rows - rows_of_tile))
-                    a, c = left + size * row * left_row, out + size * (row * out_stride + column)
-                    rest = rows - first
-                    if whole and rows >= rows_of_small and -(-rest // rows_of_small) * rows_of_small < rows_of_tile:
-                        for begin_of_small in range(first, rows, rows_of_small):
-                            r = min(begin_of_small, rows - rows_of_small)
-                            small((depth, left + size * r * left_row, left_row, left_step, b, b_row,
-                                   out + size * (r * out_stride + column), out_stride, width, s))  # fmt: skip
-                    elif rows < rows_of_tile:
-                        for r in range(rows):
-                            line((depth, a + size * r * left_row, left_row, left_step, b, b_row,
-                                  c + size * r * out_stride, out_stride, width, s))  # fmt: skip
-                    elif whole and far:
-                        a = tiles_of_left + size * depth * (first - top)
-                        wide((depth, a, 1, rows_of_tile, b, b_row, c, out_stride, width, s))
-                    elif whole:
-                        wide((depth, a, left_row, left_step, b, b_row, c, out_stride, width, s))
-                    elif width > lanes:
-                        some((depth, a, left_row, left_step, b, b_row, c, out_stride, width, s))
-                    else:
-                        narrow((depth, a, left_row, left_step, b, b_row, c, out_stride, width, s))
+    def product(code, left_turned, right_turned, rows, columns, depth, left, left_stride, right, right_stride, out,
+                out_stride, start):  # fmt: skip
+        of = _Product(
+            code=code, inner=SimpleNamespace(**{name: partial(call, code) for name, call in inner.items()}),
+            left_turned=left_turned != 0, right_turned=right_turned != 0, rows=rows, columns=columns, depth=depth,
+            left=left, left_stride=left_stride, right=right, right_stride=right_stride, out=out, out_stride=out_stride,
+            start=start,
+        )  # fmt: skip
+        of.write()
 
-    return product
+    written(module, name, product, kind)
+
+
+class _Product(SimpleNamespace):
+    """The operands of a product, and the ways to compute it."""
+
+    def write(self):
+        """Write all ways, and which of them is taken when."""
+        code, rows, columns, depth, lanes = self.code, self.rows, self.columns, self.depth, self.code.lanes
+        with code.when((depth > DEEPEST) | (self.left_turned & (rows * columns * depth > MOST_TURNED))):
+            self.by_blas()
+            code.leave()
+
+        self.left_row = code.choose(self.left_turned, 1, self.left_stride)
+        self.left_step = code.choose(self.left_turned, self.left_stride, 1)
+        self.same_start = code.stack(2 * vector_bytes())  # the start of a row or column: zeros, where there is none
+        with code.when(self.start == 0):
+            self.inner.clear(self.same_start)
+
+        one_line = (self.left_step == 1) & (self.right_turned | (self.right_stride == 1))
+        with code.when((columns == 1) & (self.out_stride == 1) & one_line):
+            self.one_column()
+            code.leave()
+        with code.when(self.right_turned & (self.left_step == 1) & (rows < FEW_ROWS)):
+            self.few_rows()
+            code.leave()
+        with code.when(self.right_turned & (self.left_step == 1) & (depth >= 4 * lanes) & (8 * columns <= 5 * lanes)):
+            self.few_columns()
+            code.leave()
+        self.in_tiles()
+
+    # where things are
+
+    def row(self, r):
+        """Of the left matrix."""
+        return self.left + self.code.size * r * self.left_row
+
+    def column(self, c):
+        """Of the right matrix, where it is turned: there it is a line."""
+        return self.right + self.code.size * c * self.right_stride
+
+    def result(self, r, c):
+        return self.out + self.code.size * (r * self.out_stride + c)
+
+    def start_of(self, column):
+        """Of the results from a column on."""
+        return self.code.choose(self.start != 0, self.start + self.code.size * column, self.same_start)
+
+    def repeat_start(self, column):
+        """Have the start of one column in every lane."""
+        with self.code.when(self.start != 0):
+            self.inner.repeat(self.start + self.code.size * column, self.same_start)
+
+    # ways
+
+    def one_column(self):
+        lanes = self.code.lanes
+        self.repeat_start(0)
+        for r in self.code.range(0, self.rows, lanes):
+            height = self.code.smaller(lanes, self.rows - r)
+            self.inner.dots(self.depth, self.right, self.row(r), self.left_row, self.result(r, 0), height,
+                            self.same_start)  # fmt: skip
+
+    def few_rows(self):
+        lanes = self.code.lanes
+        for c in self.code.range(0, self.columns, lanes):
+            width, start = self.code.smaller(lanes, self.columns - c), self.start_of(c)
+            for r in self.code.range(self.rows):
+                self.inner.dots(self.depth, self.row(r), self.column(c), self.right_stride, self.result(r, c), width,
+                                start)  # fmt: skip
+
+    def few_columns(self):
+        lanes, sums = self.code.lanes, self.code.stack(vector_bytes())
+        for c in self.code.range(self.columns):
+            self.repeat_start(c)
+            for r in self.code.range(0, self.rows, lanes):
+                height = self.code.smaller(lanes, self.rows - r)
+                self.inner.dots(self.depth, self.column(c), self.row(r), self.left_row, sums, height, self.same_start)
+                self.inner.spread_out(height, sums, self.result(r, c), self.out_stride)
+
+    def in_tiles(self):
+        """Panel by panel, and in each tile by tile. A left matrix whose columns lie far apart is packed, some tiles of
+        rows at a time."""
+        code, rows, columns, depth, size = self.code, self.rows, self.columns, self.depth, self.code.size
+        lanes, wide = code.lanes, 2 * code.lanes
+        far = self.left_turned & (columns >= 2 * FEW_TO_PACK) & (rows >= TILE_ROWS) & (depth * self.left_stride > NEAR)
+        panel, packed = code.stack(DEEPEST * 2 * vector_bytes()), code.stack(MOST_PACKED)
+        packed_rows = code.larger(1, MOST_PACKED // code.larger(1, size * depth * TILE_ROWS)) * TILE_ROWS
+        for top in code.range(0, rows, step := code.choose(far, packed_rows, TILES_AT_ONCE * TILE_ROWS)):
+            end = code.smaller(rows, top + step)
+            with code.when(far):
+                for first in code.range(top, end, TILE_ROWS):
+                    r = code.smaller(first, rows - TILE_ROWS)
+                    self.inner.pack_left(self.row(r), self.left_step, depth, packed + size * depth * (first - top))
+            for begin in code.range(0, columns, wide):
+                c = code.larger(0, code.smaller(begin, columns - wide))  # the last panel overlaps the one before
+                panel_of = self.panel(panel, c, code.smaller(wide, columns - c))
+                with code.either((panel_of.width == lanes) & (rows >= 2 * TILE_ROWS)) as (narrow, other):
+                    with narrow:
+                        for first in code.range(top, end, 2 * TILE_ROWS):
+                            self.tile(self.inner.tall, panel_of, code.smaller(first, rows - 2 * TILE_ROWS))
+                    with other:
+                        for first in code.range(top, end, TILE_ROWS):
+                            copy = packed + size * depth * (first - top)
+                            self.rows_of_a_tile(panel_of, first, far, copy)
+
+    def panel(self, panel, c, width):
+        """The columns c..c+width-1, copied into a panel where they are turned or their rows lie far apart."""
+        code, depth, lanes, wide = self.code, self.depth, self.code.lanes, 2 * self.code.lanes
+        as_it_lies = self.right + code.size * c
+        whole, one = width == wide, self.right_turned & (width <= lanes)
+        apart = ~self.right_turned & whole & (self.rows >= FEW_TO_PACK) & (depth * self.right_stride > NEAR)
+        with code.when(self.right_turned):
+            row = code.choose(one, lanes, wide)
+            self.inner.turn(self.column(c), self.right_stride, depth, code.smaller(width, lanes), panel, row)
+            with code.when(width > lanes):
+                second = panel + code.size * lanes
+                self.inner.turn(self.column(c + lanes), self.right_stride, depth, width - lanes, second, row)
+        with code.when(apart):
+            self.inner.pack(as_it_lies, self.right_stride, depth, panel)
+        copied = self.right_turned | apart
+        return SimpleNamespace(
+            column=c, width=width, whole=whole, start=self.start_of(c),
+            place=code.choose(copied, panel, as_it_lies),
+            row=code.choose(one, lanes, code.choose(copied, wide, self.right_stride)),
+        )  # fmt: skip
+
+    def rows_of_a_tile(self, panel, first, far, packed):
+        """The rows from the first on: one tile, some small ones, or line by line."""
+        code, rows, tile = self.code, self.rows, self.tile
+        in_small = (rows - first + (SMALL_TILE_ROWS - 1)) // SMALL_TILE_ROWS * SMALL_TILE_ROWS
+        with code.either(panel.whole & (rows >= SMALL_TILE_ROWS) & (in_small < TILE_ROWS)) as (small, large):
+            with small:
+                for begin in code.range(first, rows, SMALL_TILE_ROWS):
+                    tile(self.inner.small, panel, code.smaller(begin, rows - SMALL_TILE_ROWS))
+            with large, code.either(rows < TILE_ROWS) as (lines, tiles):
+                with lines:
+                    for r in code.range(rows):
+                        tile(self.inner.line, panel, r)
+                with tiles:
+                    r = code.smaller(first, rows - TILE_ROWS)
+                    with code.either(panel.whole) as (wide, part):
+                        with wide, code.either(far) as (copied, as_it_lies):
+                            with copied:
+                                tile(self.inner.wide, panel, r, packed, 1, TILE_ROWS)
+                            with as_it_lies:
+                                tile(self.inner.wide, panel, r)
+                        with part, code.either(panel.width > code.lanes) as (some, narrow):
+                            with some:
+                                tile(self.inner.some, panel, r)
+                            with narrow:
+                                tile(self.inner.narrow, panel, r)
+
+    def tile(self, inner, panel, r, left=None, left_row=None, left_step=None):
+        """Have a tile computed, whose first row is r."""
+        if left is None:
+            left, left_row, left_step = self.row(r), self.left_row, self.left_step
+        inner(self.depth, left, left_row, left_step, panel.place, panel.row, self.result(r, panel.column),
+              self.out_stride, panel.width, panel.start)  # fmt: skip
+
+    # BLAS
+
+    def by_blas(self):
+        code = self.code
+        with code.either(self.start == 0) as (alone, added):
+            with alone:
+                self.gemm(added=False)
+            with added:
+                for r in code.range(self.rows):
+                    self.inner.fill(self.columns, self.start, self.result(r, 0))
+                self.gemm(added=True)
+
+    def gemm(self, added):
+        """out = left right by xGEMM as Fortran has it, or out += left right: column-major, so that the two matrices
+        change places, and all by reference.
+
+        Integers stand in 64 bits, of which a library with integers of 32 reads the lower half.
+        """
+        code, one = self.code, self.by_reference(self.code.real(1.0))
+        letters = [code.choose(t, ord("T"), ord("N")) for t in (self.right_turned, self.left_turned)]
+        extents = self.columns, self.rows, self.depth
+        passed = [self.by_reference(word.raw) for word in (*letters, *extents)]
+        passed += [one, code.pointer(self.right), self.by_reference(self.right_stride.raw)]
+        passed += [code.pointer(self.left), self.by_reference(self.left_stride.raw)]
+        passed += [self.by_reference(code.real(1.0 if added else 0.0))]
+        passed += [code.pointer(self.out), self.by_reference(self.out_stride.raw)]
+        code.call("chainrule_sgemm" if code.size == 4 else "chainrule_dgemm", passed)
+
+    def by_reference(self, raw):
+        builder = self.code.builder
+        with builder.goto_entry_block():
+            place = builder.alloca(raw.type)
+        builder.store(raw, place)
+        return builder.bitcast(place, POINTER)

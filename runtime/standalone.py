@@ -16,6 +16,9 @@ USE = '''
 
 # ---- using the kernels
 
+from numba import cfunc
+
+
 class _Compiled:
     """Machine code of the functions of this file, which Numba keeps in its cache."""
 
@@ -142,7 +145,8 @@ def generate_source(
 def _inlined(dtype: str) -> str:
     """The text of all that kernels stand on, in the order of its imports, without what imports it from chainrule."""
     folder = Path(__file__).parent
-    names = (f"elementary_{dtype}", "control", "tiles", "products", "driver", "blas", "team", "support", "machine")
+    before, after = f"elementary_{dtype} assembly control tiles", "products driver blas team support machine"
+    names = f"{before} {after}".split()
     return "\n\n".join(_text((folder / f"{name}.py").read_text(encoding="utf-8")) for name in names) + "\n"
 
 

@@ -9,11 +9,8 @@ The innermost loops are written as LLVM instructions, because a vectoriser does 
 """
 
 from llvmlite import binding, ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-WORD, HALF = ir.IntType(64), ir.IntType(32)
+from .assembly import HALF, WORD, Code, Word
 
 
 def vector_bytes():
@@ -26,31 +23,32 @@ TILE_ROWS = {64: 14, 32: 6, 16: 6}[vector_bytes()]  # with two vectors of column
 SMALL_TILE_ROWS = 4  # for what is left: accumulators enough to hide the latency of a multiplication
 
 
-class _Code:
-    """Instructions on vectors of one type of numbers."""
+class Place:
+    """Where a number is: what LLVM knows its address as."""
 
-    def __init__(self, builder, real):
-        self.builder, self.real = builder, real
-        self.size = 4 if real == ir.FloatType() else 8
+    def __init__(self, raw):
+        self.raw = raw
+
+
+class Vectors(Code):
+    """Instructions on vectors of one type of numbers, besides those on words."""
+
+    def __init__(self, function, real):
+        super().__init__(function)
+        self.real, self.size = real, size_of(real)
         self.lanes = vector_bytes() // self.size
         self.vector = ir.VectorType(real, self.lanes)
         self.suffix = f"v{self.lanes}f{8 * self.size}"
         self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
 
-    def _call(self, name, result, arguments):
-        kind = ir.FunctionType(result, [a.type for a in arguments])
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
-
     def fma(self, a, b, c):
         """a*b + c in every lane."""
-        return self._call(f"llvm.fma.{self.suffix}", self.vector, [a, b, c])
+        return self.call(f"llvm.fma.{self.suffix}", [a, b, c], self.vector)
 
-    def at(self, address, elements):
-        """The address so many elements further."""
-        return self.builder.add(address, self.builder.mul(_word(elements), WORD(self.size)))
-
-    def times(self, stride, number):
-        return self.builder.mul(_word(stride), _word(number))
+    def at(self, place, elements):
+        """Where the number is that stands so many further than the one at an address or such a place."""
+        pointer = place.raw if isinstance(place, Place) else self.pointer(place)
+        return Place(self.builder.gep(pointer, [self.raw(elements)], source_etype=self.real))
 
     def spread(self, value):
         """A number in every lane."""
@@ -60,46 +58,48 @@ class _Code:
 
     def mask(self, count):
         """Which lanes are below a count."""
-        count = self.builder.trunc(count, HALF)
+        count = self.builder.trunc(count.raw, HALF)
         return self.builder.icmp_signed("<", _positions(range(self.lanes)), self.spread(count))
 
-    def number(self, address):
-        return self.builder.load(self.builder.inttoptr(address, self.real.as_pointer()), align=self.size)
+    def number(self, place):
+        return self.builder.load(place.raw, align=self.size, typ=self.real)
 
-    def load(self, address, mask=None):
-        place = self.builder.inttoptr(address, self.vector.as_pointer())
-        if mask is None:
-            return self.builder.load(place, align=self.size)
-        return self._call(f"llvm.masked.load.{self.suffix}.p0", self.vector, [place, HALF(self.size), mask, self.zero])
+    def put(self, value, place):
+        """Store a number."""
+        self.builder.store(value, place.raw, align=self.size)
 
-    def store(self, value, address, mask=None):
-        place = self.builder.inttoptr(address, self.vector.as_pointer())
+    def vector_at(self, place, mask=None):
         if mask is None:
-            self.builder.store(value, place, align=self.size)
+            return self.builder.load(place.raw, align=self.size, typ=self.vector)
+        arguments = [place.raw, HALF(self.size), mask, self.zero]
+        return self.call(f"llvm.masked.load.{self.suffix}.p0", arguments, self.vector)
+
+    def put_vector(self, value, place, mask=None):
+        if mask is None:
+            self.builder.store(value, place.raw, align=self.size)
         else:
-            arguments = [value, place, HALF(self.size), mask]
-            self._call(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), arguments)
+            self.call(f"llvm.masked.store.{self.suffix}.p0", [value, place.raw, HALF(self.size), mask])
 
     def shuffle(self, x, y, positions):
         return self.builder.shuffle_vector(x, y, _positions(positions))
 
-    def loop(self, count, step, start, body):
+    def accumulate(self, count, step, start, body):
         """`values = body(k, values)` for k = 0, step, ... below count, from `start`; the last values."""
         builder = self.builder
         before, inside, after = builder.block, builder.append_basic_block("each"), builder.append_basic_block("after")
-        builder.cbranch(builder.icmp_signed("<", WORD(0), count), inside, after)
+        builder.cbranch((count > 0).raw, inside, after)
         builder.position_at_end(inside)
         k = builder.phi(WORD)
         k.add_incoming(WORD(0), before)
         values = [builder.phi(value.type) for value in start]
         for phi, value in zip(values, start, strict=True):
             phi.add_incoming(value, before)
-        made = body(k, values)
-        following, end = builder.add(k, WORD(step)), builder.block
-        k.add_incoming(following, end)
+        made = body(Word(self, k), values)
+        following, end = Word(self, k) + step, builder.block
+        k.add_incoming(following.raw, end)
         for phi, value in zip(values, made, strict=True):
             phi.add_incoming(value, end)
-        builder.cbranch(builder.icmp_signed("<", following, count), inside, after)
+        builder.cbranch((following < count).raw, inside, after)
         builder.position_at_end(after)
         results = [builder.phi(value.type) for value in start]
         for phi, value, last in zip(results, start, made, strict=True):
@@ -108,39 +108,14 @@ class _Code:
         return results
 
 
-def _word(value):
-    return WORD(value) if isinstance(value, int) else value
+def size_of(real):
+    """Bytes of a number."""
+    return 4 if real == ir.FloatType() else 8
 
 
 def _positions(positions):
     positions = list(positions)
     return ir.Constant(ir.VectorType(HALF, len(positions)), positions)
-
-
-def instructions(name, real, emit):
-    """A function of one tuple of addresses and integers, whose instructions are those of `emit(code, *arguments)`.
-
-    It stays a function of its own in the machine code, whose registers are all for the tile.
-    """
-
-    @intrinsic
-    def function(context, arguments):
-        def codegen(context, builder, signature, given):
-            values = cgutils.unpack_tuple(builder, given[0])
-            kind = ir.FunctionType(ir.VoidType(), [WORD] * len(values))
-            made = cgutils.get_or_insert_function(builder.module, kind, f"chainrule_{name}_{real.intrinsic_name}")
-            if not made.blocks:
-                made.linkage = "internal"
-                made.attributes.add("noinline")
-                inside = ir.IRBuilder(made.append_basic_block("begin"))
-                emit(_Code(inside, real), *made.args)
-                inside.ret_void()
-            builder.call(made, values)
-            return context.get_dummy_value()
-
-        return types.void(arguments), codegen
-
-    return function
 
 
 def tile(rows, vectors, masked=False, overlapping=False):
@@ -151,71 +126,60 @@ def tile(rows, vectors, masked=False, overlapping=False):
     """
 
     def emit(code, depth, left, left_row, left_step, right, right_row, out, out_row, width, start):
-        builder, lanes = code.builder, code.lanes
+        lanes = code.lanes
         masks = [None] * vectors
         if masked:
-            masks = [code.mask(builder.sub(width, WORD(c * lanes))) for c in range(vectors)]
-        columns = [WORD(c * lanes) for c in range(vectors)]
+            masks = [code.mask(width - c * lanes) for c in range(vectors)]
+        columns = [code.word(c * lanes) for c in range(vectors)]
         if overlapping:
-            columns[-1] = builder.sub(width, WORD(lanes))
+            columns[-1] = width - lanes
 
         def vectors_at(line):
-            return [code.load(code.at(line, c), mask) for c, mask in zip(columns, masks, strict=True)]
+            return [code.vector_at(code.at(line, c), mask) for c, mask in zip(columns, masks, strict=True)]
 
         def step(k, totals):
-            read, column = vectors_at(code.at(right, code.times(right_row, k))), code.at(left, code.times(left_step, k))
+            read, column = vectors_at(code.at(right, right_row * k)), code.at(left, left_step * k)
             made = []
             for r in range(rows):
-                number = code.spread(code.number(code.at(column, code.times(left_row, r))))
+                number = code.spread(code.number(code.at(column, left_row * r)))
                 made += [code.fma(number, read[c], totals[r * vectors + c]) for c in range(vectors)]
             return made
 
-        totals = code.loop(depth, 1, vectors_at(start) * rows, step)
+        totals = code.accumulate(depth, 1, vectors_at(start) * rows, step)
         for r in range(rows):
-            line = code.at(out, code.times(out_row, r))
+            line = code.at(out, out_row * r)
             for c in range(vectors):
-                code.store(totals[r * vectors + c], code.at(line, columns[c]), masks[c])
+                code.put_vector(totals[r * vectors + c], code.at(line, columns[c]), masks[c])
 
     return emit
 
 
-def dots(spread_out=False):
-    """out[c] = start[c] + sum_k left[k] right[c*right_row + k] for one vector of columns, `width` of them there.
+def dots(code, depth, left, right, right_row, out, width, start):
+    """out[c] = start[c] + sum_k left[k] right[c*right_row + k] for one vector of columns, `width` of them there."""
+    lines, lanes = _lines(code, right, right_row, width), code.lanes
 
-    Where it is `spread_out`, the results stand `out_step` elements apart, and `start` holds as many equal numbers.
-    """
+    def step(first, mask=None):
+        def body(k, totals):
+            x = code.vector_at(code.at(left, k + first), mask)
+            return [
+                code.fma(x, code.vector_at(code.at(line, k + first), mask), total)
+                for line, total in zip(lines, totals, strict=True)
+            ]
 
-    def emit(code, depth, left, right, right_row, out, width, start, *out_step):
-        builder, lanes = code.builder, code.lanes
-        last = builder.sub(width, WORD(1))
-        lines = []
-        for c in range(lanes):
-            column = builder.select(builder.icmp_signed("<", WORD(c), width), WORD(c), last)
-            lines.append(code.at(right, builder.mul(column, right_row)))
+        return body
 
-        def step(mask):
-            def body(k, totals):
-                x = code.load(code.at(left, k), mask)
-                return [code.fma(x, code.load(code.at(q, k), mask), t) for q, t in zip(lines, totals, strict=True)]
+    whole = depth & -lanes
+    totals = code.accumulate(whole, lanes, [code.zero] * lanes, step(0))
+    rest = depth - whole
+    totals = code.accumulate(rest, lanes, totals, step(whole, code.mask(rest)))
+    there = code.mask(width)
+    sums = code.builder.fadd(code.vector_at(code.at(start, 0), there), _sums(code, totals))
+    code.put_vector(sums, code.at(out, 0), there)
 
-            return body
 
-        whole = builder.and_(depth, WORD(-lanes))
-        totals = code.loop(whole, lanes, [code.zero] * lanes, step(None))
-        rest = builder.sub(depth, whole)
-        mask = code.mask(rest)
-        totals = code.loop(rest, lanes, totals, lambda k, values: step(mask)(builder.add(k, whole), values))
-        if not spread_out:
-            there = code.mask(width)
-            code.store(builder.fadd(code.load(start, there), _sums(code, totals)), out, there)
-            return
-        results = builder.fadd(code.load(start), _sums(code, totals))
-        for c in range(lanes):  # of columns that are not there, the last one is written again
-            column = builder.select(builder.icmp_signed("<", WORD(c), width), WORD(c), last)
-            place = builder.inttoptr(code.at(out, builder.mul(column, out_step[0])), code.real.as_pointer())
-            builder.store(builder.extract_element(results, HALF(c)), place, align=code.size)
-
-    return emit
+def _lines(code, matrix, row, width):
+    """Where the rows of one vector of columns begin; of those from `width` on, the last one before it stands in."""
+    return [code.at(matrix, code.smaller(c, width - 1) * row) for c in range(code.lanes)]
 
 
 def _sums(code, vectors):
@@ -241,91 +205,57 @@ def _pairwise(positions, group, lanes):
 
 def fill(code, count, source, place):
     """place[k] = source[k]"""
-
-    def vector(k, values):
-        code.store(code.load(code.at(source, k)), code.at(place, k))
-        return values
-
-    def rest(k, values):
-        k = code.builder.add(k, whole)
-        target = code.builder.inttoptr(code.at(place, k), code.real.as_pointer())
-        code.builder.store(code.number(code.at(source, k)), target)
-        return values
-
-    whole = code.builder.and_(count, WORD(-code.lanes))
-    code.loop(whole, code.lanes, [], vector)
-    code.loop(code.builder.sub(count, whole), 1, [], rest)
+    whole = count & -code.lanes
+    for k in code.range(0, whole, code.lanes):
+        code.put_vector(code.vector_at(code.at(source, k)), code.at(place, k))
+    for k in code.range(whole, count):
+        code.put(code.number(code.at(source, k)), code.at(place, k))
 
 
-def clear_panel(code, place):
+def clear(code, place):
     """place[c] = 0 for two vectors of columns."""
     for c in range(2):
-        code.store(code.zero, code.at(place, c * code.lanes))
+        code.put_vector(code.zero, code.at(place, c * code.lanes))
 
 
-def repeat_number(code, number, place):
+def repeat(code, number, place):
     """place[c] = number[0] for one vector of columns."""
-    code.store(code.spread(code.number(number)), place)
+    code.put_vector(code.spread(code.number(code.at(number, 0))), code.at(place, 0))
 
 
-def turn(vectors):
-    """panel[k, c] = right[c, k] for so many vectors of columns; of columns not there, the last one stands in."""
+def spread_out(code, count, numbers, out, out_step):
+    """out[c*out_step] = numbers[c]"""
+    for c in code.range(count):
+        code.put(code.number(code.at(numbers, c)), code.at(out, c * out_step))
 
-    def emit(code, right, right_row, depth, width, panel):
-        builder, lanes = code.builder, code.lanes
-        wide, last = vectors * lanes, builder.sub(width, WORD(1))
-        lines = []
-        for c in range(wide):
-            column = builder.select(builder.icmp_signed("<", WORD(c), width), WORD(c), last)
-            lines.append(code.at(right, builder.mul(column, right_row)))
 
-        def at(k, c):
-            return code.at(panel, builder.add(builder.mul(k, WORD(wide)), WORD(c)))
-
-        def block(k, values):
-            for part in range(0, wide, lanes):
-                square = [code.load(code.at(line, k)) for line in lines[part : part + lanes]]
-                for j, row in enumerate(_transposed(code, square)):
-                    code.store(row, at(builder.add(k, WORD(j)), part))
-            return values
-
-        def single(k, values):
-            k = builder.add(k, whole)
-            for c, line in enumerate(lines):
-                builder.store(code.number(code.at(line, k)), builder.inttoptr(at(k, c), code.real.as_pointer()))
-            return values
-
-        whole = builder.and_(depth, WORD(-lanes))
-        code.loop(whole, lanes, [], block)
-        code.loop(builder.sub(depth, whole), 1, [], single)
-
-    return emit
+def turn(code, right, right_row, depth, width, panel, panel_row):
+    """panel[k, c] = right[c, k] for one vector of columns; of columns not there, the last one stands in."""
+    lines, lanes = _lines(code, right, right_row, width), code.lanes
+    whole = depth & -lanes
+    for k in code.range(0, whole, lanes):
+        square = [code.vector_at(code.at(line, k)) for line in lines]
+        for j, row in enumerate(_transposed(code, square)):
+            code.put_vector(row, code.at(panel, (k + j) * panel_row))
+    for k in code.range(whole, depth):
+        for c, line in enumerate(lines):
+            code.put(code.number(code.at(line, k)), code.at(panel, k * panel_row + c))
 
 
 def pack(code, right, right_row, depth, panel):
     """panel[k, c] = right[k, c] for two vectors of columns, whose rows lie far apart in `right`."""
-
-    def row(k, values):
+    for k in code.range(depth):
         for c in (0, code.lanes):
-            value = code.load(code.at(right, code.builder.add(code.times(right_row, k), WORD(c))))
-            code.store(value, code.at(panel, code.builder.add(code.times(2 * code.lanes, k), WORD(c))))
-        return values
-
-    code.loop(depth, 1, [], row)
+            code.put_vector(code.vector_at(code.at(right, k * right_row + c)), code.at(panel, k * (2 * code.lanes) + c))
 
 
 def pack_left(rows):
     """packed[k, r] = left[k*left_step + r] for the rows of a tile, whose depth lies far apart in `left`."""
 
     def emit(code, left, left_step, depth, packed):
-        def step(k, values):
-            read, written = code.at(left, code.times(left_step, k)), code.at(packed, code.times(rows, k))
+        for k in code.range(depth):
             for r in range(rows):
-                place = code.builder.inttoptr(code.at(written, r), code.real.as_pointer())
-                code.builder.store(code.number(code.at(read, r)), place)
-            return values
-
-        code.loop(depth, 1, [], step)
+                code.put(code.number(code.at(left, k * left_step + r)), code.at(packed, k * rows + r))
 
     return emit
 
@@ -342,18 +272,3 @@ def _transposed(code, rows):
                 made[r + block] = code.shuffle(x, y, [p + block if p & block == 0 else lanes + p for p in range(lanes)])
         rows, block = made, block // 2
     return rows
-
-
-def stack(size):
-    """A function that gives the address of so many bytes on the stack, aligned to a cache line."""
-
-    @intrinsic
-    def function(context):
-        def codegen(context, builder, signature, arguments):
-            with builder.goto_entry_block():  # not `alloca_once`, which writes zeros and keeps LLVM busy for minutes
-                place = builder.alloca(ir.ArrayType(ir.IntType(8), size + 64))
-            return builder.and_(builder.add(builder.ptrtoint(place, WORD), WORD(63)), WORD(-64))
-
-        return types.int64(), codegen
-
-    return function

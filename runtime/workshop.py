@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 NOT_NEEDED: Final = ("coverage", "scipy", "scipy.linalg")
-WANTED: Final = ("driver", "support", "elementary_float32", "elementary_float64")
+WANTED: Final = ("support", "elementary_float32", "elementary_float64")
 IDLE: Final = 20.0  # seconds without orders, after which the process ends
 BEHIND: Final = ("team",)  # a training begins without it: when nothing else is wanted
 OBJECTS: Final = 100_000  # that are made before a child looks for those that nobody needs

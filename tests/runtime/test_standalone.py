@@ -1,11 +1,13 @@
 """The generated file alone: neither chainrule nor SymPy is there, and it gives what the package gives."""
 
+import ast
 import gc
 import importlib.util
 import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -123,18 +125,29 @@ def test_file_reads_well() -> None:
         "contextlib",
         "ctypes",
         "functools",
+        "inspect",
         "itertools",
         "math",
         "operator",
         "os",
         "pathlib",
         "threading",
+        "types",
         "numba",
         "numpy",
         "llvmlite",
     }
     assert text == cr.generate_source(MODEL, cr.Adam(1e-3), "float64")
     assert text != cr.generate_source(MODEL, cr.Adam(1e-3), "float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nothing_is_defined_twice(dtype: str) -> None:
+    """The texts of several modules share one space of names."""
+    tree = ast.parse(cr.generate_source(MODEL, cr.Adam(1e-3), dtype))
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    names += [t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if hasattr(t, "id")]
+    assert [name for name, count in Counter(names).items() if count > 1] == []
 
 
 # As a program
