@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from llvmlite import binding, ir
 
 WORD, HALF, BYTE, NOTHING = ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.VoidType()
-POINTER = ir.PointerType()
 LINE = 64  # bytes in a cache line
 
 
@@ -138,7 +137,7 @@ class Words:
         return self.code.pointer(self.address + 8 * k)
 
     def __getitem__(self, k):
-        return Word(self.code, self.code.builder.load(self._place(k), typ=WORD))
+        return Word(self.code, self.code.builder.load(self._place(k)))
 
     def __setitem__(self, k, value):
         self.code.builder.store(self.code.raw(value), self._place(k))
@@ -179,9 +178,9 @@ class Code:
     def words(self, address):
         return Words(self, address)
 
-    def pointer(self, address):
-        """What LLVM knows an address as."""
-        return self.builder.inttoptr(self.raw(address), POINTER)
+    def pointer(self, address, kind=WORD):
+        """What LLVM knows an address of something as."""
+        return self.builder.inttoptr(self.raw(address), kind.as_pointer())
 
     def stack(self, size):
         """The address of so many bytes on the stack, from the beginning of a cache line on."""
@@ -193,12 +192,11 @@ class Code:
 
     def load(self, address):
         """A word; everything that another thread wrote before it is seen as well."""
-        return Word(self, self.builder.load_atomic(self.pointer(address), "acquire", 8, typ=WORD))
+        return Word(self, self.builder.load_atomic(self.pointer(address), "acquire", 8))
 
     def store(self, address, value):
         """Write a word; whoever reads it sees everything that was written before."""
-        place = self.builder.inttoptr(self.raw(address), WORD.as_pointer())  # llvmlite wants to know the type here
-        self.builder.store_atomic(self.raw(value), place, "release", 8)
+        self.builder.store_atomic(self.raw(value), self.pointer(address), "release", 8)
 
     def add(self, address, value):
         """Add to a word that others add to as well."""
@@ -278,8 +276,7 @@ class Code:
     def call_at(self, address, *words):
         """Call a function that stands at an address."""
         kind = ir.FunctionType(NOTHING, [WORD] * len(words))
-        function = self.builder.inttoptr(self.raw(address), kind.as_pointer())
-        self.builder.call(function, [self.raw(w) for w in words])
+        self.builder.call(self.pointer(address, kind), [self.raw(w) for w in words])
 
 
 def written(module, name, emit, kind=Code, inside=False):

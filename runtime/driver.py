@@ -197,7 +197,7 @@ def finite_in(real):
             total = builder.alloca(real)
             builder.store(real(0.0), total)
         for k in code.range(first, last):
-            number = builder.load(code.pointer(x + size * k), align=size, typ=real)
+            number = builder.load(code.pointer(x + size * k, real), align=size)
             difference = builder.fsub(number, number, flags=fast)
             builder.store(builder.fadd(builder.load(total), difference, flags=fast), total)
         strange = Truth(code, builder.fcmp_unordered("!=", builder.load(total), real(0.0)))

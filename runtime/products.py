@@ -12,7 +12,7 @@ copied first; and so is a left matrix that is turned, tile by tile.
 from functools import partial
 from types import SimpleNamespace
 
-from .assembly import POINTER, written
+from .assembly import WORD, written
 from .control import DEEPEST, MOST_TURNED
 from .tiles import (
     SMALL_TILE_ROWS,
@@ -255,4 +255,4 @@ class _Product(SimpleNamespace):
         with builder.goto_entry_block():
             place = builder.alloca(raw.type)
         builder.store(raw, place)
-        return builder.bitcast(place, POINTER)
+        return builder.bitcast(place, WORD.as_pointer())

@@ -47,8 +47,8 @@ class Vectors(Code):
 
     def at(self, place, elements):
         """Where the number is that stands so many further than the one at an address or such a place."""
-        pointer = place.raw if isinstance(place, Place) else self.pointer(place)
-        return Place(self.builder.gep(pointer, [self.raw(elements)], source_etype=self.real))
+        pointer = place.raw if isinstance(place, Place) else self.pointer(place, self.real)
+        return Place(self.builder.gep(pointer, [self.raw(elements)]))
 
     def spread(self, value):
         """A number in every lane."""
@@ -62,23 +62,25 @@ class Vectors(Code):
         return self.builder.icmp_signed("<", _positions(range(self.lanes)), self.spread(count))
 
     def number(self, place):
-        return self.builder.load(place.raw, align=self.size, typ=self.real)
+        return self.builder.load(place.raw, align=self.size)
 
     def put(self, value, place):
         """Store a number."""
         self.builder.store(value, place.raw, align=self.size)
 
     def vector_at(self, place, mask=None):
+        pointer = self.builder.bitcast(place.raw, self.vector.as_pointer())
         if mask is None:
-            return self.builder.load(place.raw, align=self.size, typ=self.vector)
-        arguments = [place.raw, HALF(self.size), mask, self.zero]
+            return self.builder.load(pointer, align=self.size)
+        arguments = [pointer, HALF(self.size), mask, self.zero]
         return self.call(f"llvm.masked.load.{self.suffix}.p0", arguments, self.vector)
 
     def put_vector(self, value, place, mask=None):
+        pointer = self.builder.bitcast(place.raw, self.vector.as_pointer())
         if mask is None:
-            self.builder.store(value, place.raw, align=self.size)
+            self.builder.store(value, pointer, align=self.size)
         else:
-            self.call(f"llvm.masked.store.{self.suffix}.p0", [value, place.raw, HALF(self.size), mask])
+            self.call(f"llvm.masked.store.{self.suffix}.p0", [value, pointer, HALF(self.size), mask])
 
     def shuffle(self, x, y, positions):
         return self.builder.shuffle_vector(x, y, _positions(positions))

@@ -8,7 +8,7 @@ from llvmlite import binding
 from numba import config
 
 import chainrule as cr
-from chainrule.runtime import native
+from chainrule.runtime.assembly import target_machine
 
 LIBRARY = re.compile(
     r"\b_?(exp|expm1|log|log1p|tanh|sin|cos|tan|sinh|cosh|erf|erfc|atan|asin|acos|a\w+h|max|maximum)f?\b"
@@ -20,7 +20,7 @@ def assembly(model: cr.Model, dtype: str) -> str:
     machine = cr.Trainer(model, cr.SGD(0.1), 32, dtype).kernels.machine()
     rows = machine.kernels["routines"]["train"][0]["function"]
     module = binding.parse_assembly(machine.code.compiled(rows).inspect_llvm())
-    text: str = native._target().emit_assembly(module)
+    text: str = target_machine().emit_assembly(module)
     return text
 
 
