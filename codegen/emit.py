@@ -119,7 +119,6 @@ def module_source(
         *module.lines,
         "",
         "",
-        f"SLOTS = {len(module.slots.places)}",
         f"KERNELS = {shown}",
     ]
     return "\n".join(parts) + "\n"
@@ -233,11 +232,7 @@ class RoutineWriter:
         return {"function": name, "sample_blocks": tuple(sample_blocks), "tasks": count}
 
     def _wrapper(self, name: str, body: Sequence[str]) -> None:
-        head = [
-            "table = slots(address, SLOTS)",
-            "samples = table[0]",
-        ]
-        self.module.function("", name, ["task", "worker", "address"], "", [*head, *body])
+        self.module.function("", name, ["task", "worker", "table"], "", ["samples = table[0]", *body])
 
     def _guard_sample_blocks(self, block: int, calls: Sequence[str]) -> list[str]:
         size = "rows" if block == ROWS else str(block)
@@ -461,12 +456,14 @@ class RoutineWriter:
             ]
         self._step_lines = lines
 
-    def _step_call(self) -> list[str]:
+    def _scalars_view(self) -> str:
         update = self.routine.update
         assert update is not None
-        count = len(self._scalar_names(update))
+        return f"scalars = view(table[{self._slot('@scalars')}], ({len(self._scalar_names(update))},), np.float64)"
+
+    def _step_call(self) -> list[str]:
         return [
-            f"scalars = view(table[{self._slot('@scalars')}], ({count},), np.float64)",
+            self._scalars_view(),
             f"rates = view(table[{self._slot('@rates')}], (table[2] + 1,), np.float64)",
             *self._step_lines,
         ]
@@ -478,7 +475,14 @@ class RoutineWriter:
         rule = update.optimiser
         states = list(rule.states)
         local = {n: legal(n) for n in (*self._scalar_names(update), *states, *(n for n, _ in rule.updates), "w", "g")}
-        head = [f"{local[n]} = real(scalars[{k}])" for k, n in enumerate(self._scalar_names(update)) if _reads(rule, n)]
+        places = ["gradients", "weights", *states]
+        starts = ["gradients_at", *(f"{place}_at + first*{self.item}" for place in places[1:])]
+        arrays = ["gradients", "weights", *(f"{s}_of" for s in states)]
+        head = [
+            self._scalars_view(),
+            *(f"{array} = view({start}, (count,), real)" for array, start in zip(arrays, starts, strict=True)),
+            *(f"{local[n]} = real(scalars[{k}])" for k, n in enumerate(self._scalar_names(update)) if _reads(rule, n)),
+        ]
         body = ["g = gradients[k]" + ("*scale" if update.clip_norm is not None else "")]
         if update.clip_value is not None:
             limit = f"real({update.clip_value!r})"
@@ -490,11 +494,11 @@ class RoutineWriter:
             body.append(f"{local[name]} = {source(expr, names)}")
         body += [f"{s}_of[k] = {local[s]}" for s in states]
         body.append("weights[k] = w")
-        lines = [*head, "for k in range(len(weights)):", *(INDENT + line for line in body)]
-        arguments = ["gradients", "weights", *(f"{s}_of" for s in states), "scalars"]
+        lines = [*head, "for k in range(count):", *(INDENT + line for line in body)]
+        arguments = ["table", "first", "count", *(f"{place}_at" for place in places)]
         if update.clip_norm is not None:
             arguments.append("scale")
-        comment = plain_text(f"{rule.name}, for every element of a block")
+        comment = plain_text(f"{rule.name}, for some elements of a parameter, which stands where the addresses say")
         return self.module.function(HELPER, "update", arguments, comment, lines)
 
     def _update_calls(self, parameter: str, gradient_address: str) -> list[str]:
@@ -503,18 +507,12 @@ class RoutineWriter:
         assert update is not None
         name, states = self._update_function(), list(update.optimiser.states)
         row = self._row_elements(parameter)
-        count = "last - first" if row == 1 else f"(last - first)*{row}"
-        offset = f" + first*{row * self.item}"
-        lines = [f"scalars = view(table[{self._slot('@scalars')}], ({len(self._scalar_names(update))},), np.float64)"]
-        arguments = []
-        for word, slot in (("gradients", None), ("weights", ""), *((f"{s}_of", f"@{s}") for s in states)):
-            address = gradient_address if slot is None else f"table[{self._slot(parameter, after=slot)}]{offset}"
-            lines.append(f"{word} = view({address}, ({count},), real)")
-            arguments.append(word)
-        arguments.append("scalars")
+        elements = ["first", "last - first"] if row == 1 else [f"first*{row}", f"(last - first)*{row}"]
+        slots = [self._slot(parameter, after=after) for after in ("", *(f"@{s}" for s in states))]
+        arguments = ["table", *elements, gradient_address, *(f"table[{slot}]" for slot in slots)]
         if update.clip_norm is not None:
             arguments.append("scale")
-        return [*lines, f"{name}({', '.join(arguments)})"]
+        return [f"{name}({', '.join(arguments)})"]
 
     def _separate_updates(self, update: Update) -> list[dict[str, object]]:
         """Updates that wait for all gradients: where a norm is clipped, or a parameter is still read."""

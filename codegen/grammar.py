@@ -1,6 +1,6 @@
 """Is a module what the emitter writes, and nothing else? Looked at before it is imported.
 
-    module    ::= docstring  head  function+  SLOTS = int  KERNELS = literal
+    module    ::= docstring  head  function+  KERNELS = literal
     head      ::= the imports, OPTIONS and real = ... , exactly as `generate` and `emit` write them
     function  ::= decorator?  def name(name*): docstring?  statement*
     statement ::= target = expr | target op= expr | call | for name in range(expr*): statement*
@@ -30,8 +30,8 @@ ATTRIBUTES: Final = {
     "math": frozenset((*FUNCTIONS.values(), "copysign", "sqrt")),  # where plain doubles are computed
 }
 BUILTINS: Final = frozenset(("abs", "float", "len", "max", "min", "range"))
-LITERALS: Final = ("SLOTS", "KERNELS")  # assigned at the end, once, in this order
-CONSTANTS: Final = frozenset(("SLOTS", "real"))  # global names that a function may read
+LITERALS: Final = ("KERNELS",)  # assigned at the end, once, in this order
+CONSTANTS: Final = frozenset(("real",))  # global names that a function may read
 PHASE: Final = re.compile(r"(predict|evaluate|gradients|train)_(phase_\d+|gather|noise|norm|updates)\Z")
 SHARED: Final = re.compile(r"update(_\d+)?\Z")  # functions that others call
 PLAIN: Final[Mapping[type, Callable[[Any], tuple[Sequence[ast.operator | Any], Sequence[ast.expr]]]]] = {

@@ -1,8 +1,11 @@
-"""Numba's pipeline without the passes that have nothing to do in kernels and in the driver.
+"""Numba with less to do: for kernels, which hold little of what it can compile, and for a process that compiles alone.
 
-They hold no closures, comprehensions, `with` blocks, `prange`, branches on types or literal unrolling. Each of those
-passes walks over the whole function, and most of the time that a compilation takes is spent in such walks.
+Kernels hold no closures, comprehensions, `with` blocks, `prange`, branches on types or literal unrolling. Each of the
+passes for them walks over the whole function, and most of the time that a compilation takes is spent in such walks.
 """
+
+from types import ModuleType
+from typing import Any
 
 from numba.core import typed_passes, untyped_passes
 from numba.core.compiler import CompilerBase
@@ -29,3 +32,31 @@ class Lean(CompilerBase):
             manager.add_pass(step, step.__name__)
         manager.finalize()
         return [manager]
+
+
+def slim(module: ModuleType) -> None:
+    """Let the functions that kernels call be compiled by `Lean`, too."""
+    for helper in vars(module).values():
+        compiler: Any = getattr(helper, "_compiler", None)  # of a function that `njit` has made
+        if hasattr(compiler, "pipeline_class"):
+            compiler.pipeline_class = Lean
+
+
+def remember_types(context: Any) -> None:
+    """Let a typing context of Numba find the type of a call once: `+` of two integers is asked for in every line."""
+    find = context.resolve_function_type
+    known: dict[Any, Any] = {}
+
+    def found(function: Any, arguments: Any, named: Any) -> Any:
+        try:
+            key = function, arguments, tuple(named.items())
+            if key in known:
+                return known[key]
+        except (TypeError, AttributeError):  # not what can be looked up
+            return find(function, arguments, named)
+        signature = find(function, arguments, named)
+        if signature is not None:
+            known[key] = signature
+        return signature
+
+    context.resolve_function_type = found

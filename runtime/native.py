@@ -209,9 +209,10 @@ def kernels(path: Path, source: str, checked: bool = False) -> Code:
     def compiled(name: str) -> Any:
         from numba import cfunc
 
-        from .lean import Lean
+        from .lean import Lean, slim
 
         module = load(path, source, checked)
+        slim(module)
         _stand_in(PRODUCTS)
         return cfunc(PHASE, pipeline_class=Lean, **module.OPTIONS)(getattr(module, name))
 

@@ -100,20 +100,6 @@ def affine(context, left_turned, right_turned, rows, columns, depth, left, left_
                                 right_at, right_stride, out, out_at, out_stride, row)  # fmt: skip
 
 
-@intrinsic
-def slots(context, address, count):
-    """The table of addresses."""
-    array = types.Array(types.int64, 1, "C")
-
-    def codegen(context, builder, signature, arguments):
-        made = make_array(array)(context, builder)
-        item = context.get_constant(types.intp, 8)
-        populate_array(made, data=arguments[0], shape=[arguments[1]], strides=[item], itemsize=item, meminfo=None)
-        return made._getvalue()
-
-    return array(address, types.int64), codegen
-
-
 # ---- elementary functions that Python's math lacks
 
 

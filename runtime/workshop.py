@@ -116,9 +116,11 @@ def warm() -> None:
     for name in NOT_NEEDED:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     from numba import cfunc, types
+    from numba.core.registry import cpu_target
 
-    from .lean import Lean
+    from .lean import Lean, remember_types
 
+    remember_types(cpu_target.typing_context)
     for name in WANTED:
         import_module(f".{name}", __package__)
     cfunc(types.void(types.int64), pipeline_class=Lean)(_nothing)

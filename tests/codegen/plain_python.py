@@ -101,7 +101,6 @@ NAMES: Mapping[str, Any] = {
     "power": power,
     "sigmoid": sigmoid,
     "sign": sign,
-    "slots": lambda table, count: table,
     "softplus": softplus,
     "uniform": uniform,
     "view": view,

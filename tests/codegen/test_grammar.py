@@ -52,7 +52,7 @@ def test_all_kinds_of_layers_pass() -> None:
     check_source(source(ALL, Update(cr.AMSGrad(1e-3), clip_value=0.5), weighted=True))
 
 
-NAMES = ["lambda", "import", "class", "prange", "affine", "flat", "njit", "np", "eval", "SLOTS", "update", "predict_x"]
+NAMES = ["lambda", "import", "class", "prange", "affine", "flat", "njit", "np", "eval", "real", "update", "predict_x"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,11 +108,11 @@ OUTSIDE = {  # what is replaced, by what, and the rule
     "other arguments of the decorator": ("no_cpython_wrapper=True", "parallel=True", "decorator"),
     "no decorator": ("@njit(", "#", "decorator"),
     "another function": ("def predict_phase_0", "def system", "name of a function"),
-    "an argument with a value": ("(task, worker, address)", "(task, worker=open, address=1)", "arguments"),
-    "an argument with a type": ("(task, worker, address)", "(task, worker, address: open('x'))", "arguments"),
-    "any arguments": ("(task, worker, address)", "(task, *worker)", "arguments"),
-    "a result": ("(task, worker, address):", "(task, worker, address) -> open('x'):", "arguments"),
-    "a dunder argument": ("(task, worker, address)", "(task, worker, __class__)", "name"),
+    "an argument with a value": ("(task, worker, table)", "(task, worker=open, table=1)", "arguments"),
+    "an argument with a type": ("(task, worker, table)", "(task, worker, table: open('x'))", "arguments"),
+    "any arguments": ("(task, worker, table)", "(task, *worker)", "arguments"),
+    "a result": ("(task, worker, table):", "(task, worker, table) -> open('x'):", "arguments"),
+    "a dunder argument": ("(task, worker, table)", "(task, worker, __class__)", "name"),
     "a call in the description": ("KERNELS = {", "KERNELS = {'a': open('x'), ", "literal"),
     "a name in the description": ("KERNELS = {", "KERNELS = {'a': np, ", "literal"),
     "another description": ("KERNELS = {", "KERNELZ = {", "KERNELS"),

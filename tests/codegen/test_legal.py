@@ -20,7 +20,7 @@ from ..symbolic.programs import PROGRAMS
 from .plain_python import NAMES, program_machine, program_source
 
 NASTY = [
-    *keyword.kwlist, *NAMES, "SLOTS", "KERNELS", "abs", "array", "address", "blocks", "exp", "first", "float",
+    *keyword.kwlist, *NAMES, "KERNELS", "abs", "array", "count", "blocks", "exp", "first", "float",
     "forward_0",
     "forward_backward_0", "gradient_W", "gradients_phase_0", "int", "i0", "largest", "last", "len", "log", "losses",
     "lr",
