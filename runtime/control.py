@@ -13,16 +13,16 @@ TOTAL = 8  # samples of an epoch
 BATCH = 9  # samples of a step
 KEYS = 10  # of the random numbers, one for each epoch: where they stand
 THREADS = 11
-PHASE = 12  # the function of the phase that is open
-KEPT = 13  # where a copy of something is put at the end of each epoch, one after the other; 0: nowhere
-LIVE = 14  # where this something is
-SIZE = 15  # and how many numbers of 8 bytes it has
+KEPT = 12  # where a copy of something is put at the end of each epoch, one after the other; 0: nowhere
+LIVE = 13  # where this something is
+SIZE = 14  # and how many numbers of 8 bytes it has
 
 # what changes while it runs, each in a cache line (and its neighbour, which processors fetch along) of its own
 OPEN = 16  # whether helpers may enter
 INSIDE = 32  # how many helpers have entered
-DONE = 48  # blocks of this phase that are done
-SHARES = 64  # of the workers
+SERIAL = 33  # of the last phase, which only the leader reads
+DONE = 48  # blocks that helpers have done since the call began
+SHARES = 64  # of the workers: the share, and the function of the phase that it is one of
 STRIDE = 16
 
 MOST_THREADS = 256
