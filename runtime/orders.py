@@ -121,7 +121,8 @@ class Orders:
     def _draw(self, wanted: Wanted) -> Block:
         epochs = range(wanted.first, wanted.last)
         drawn = [self.draw(wanted.seed, epoch, wanted.samples) for epoch in epochs if not self._over]
-        return Block(wanted, np.stack([order for order, _ in drawn]), np.array([key for _, key in drawn], np.int64))
+        orders = drawn[0][0][None] if len(drawn) == 1 else np.stack([order for order, _ in drawn])  # one may be large
+        return Block(wanted, orders, np.array([key for _, key in drawn], np.int64))
 
     def _draw_ahead(self) -> None:
         while (wanted := self._wanted.get()) is not None and not self._over:
