@@ -1,8 +1,8 @@
 """A training that runs away: found in the step in which it happens, at the price of nothing while it does not.
 
 The compiled loop runs many steps in a call. The losses of a call are looked at after it, the weights at the end of an
-epoch, and from time to time, where this costs less than a half per cent of the time since the last one, the whole state
-is looked at and kept. Where something is not finite, the training goes back to the kept state and takes the same steps
+epoch or of a call that takes several, and from time to time, where this costs less than a half per cent of the time
+since the last one, the whole state is looked at and kept. Where something is not finite, the training goes back to the kept state and takes the same steps
 again, in halves, until the step is found: the same steps give the same bits.
 """
 
@@ -210,6 +210,8 @@ class Guard:
         """After some steps: what went wrong in which of them, or None. Then the state is the one before that step.
 
         last   they were the last ones of the training: all of the state is looked at
+
+        Nothing is kept yet: `back` leads to before these steps until `keep` is called, also while they are searched.
         """
         self.losses[-1].append(losses)
         self.done += len(losses)
