@@ -2,8 +2,8 @@
 
 The compiled loop runs many steps in a call. The losses of a call are looked at after it, the weights at the end of an
 epoch or of a call that takes several, and from time to time, where this costs less than a half per cent of the time
-since the last one, the whole state is looked at and kept. Where something is not finite, the training goes back to the kept state and takes the same steps
-again, in halves, until the step is found: the same steps give the same bits.
+since the last one, the whole state is looked at and kept. Where something is not finite, the training goes back to the
+kept state and takes the same steps again, in halves, until the step is found: the same steps give the same bits.
 """
 
 from __future__ import annotations
