@@ -1,9 +1,9 @@
 """A training that runs away: found in the step in which it happens, at the price of nothing while it does not.
 
 The compiled loop runs many steps in a call. The losses of a call are looked at after it, the weights at the end of an
-epoch, and from time to time, where this costs less than a half per cent of the time since the last one, the whole state
-is looked at and kept. Where something is not finite, the training goes back to the kept state and takes the same steps
-again, in halves, until the step is found: the same steps give the same bits.
+epoch or of a call that takes several, and from time to time, where this costs less than a half per cent of the time
+since the last one, the whole state is looked at and kept. Where something is not finite, the training goes back to the
+kept state and takes the same steps again, in halves, until the step is found: the same steps give the same bits.
 """
 
 from __future__ import annotations
@@ -173,6 +173,7 @@ class Guard:
         self.first = 0  # the state is that after so many steps of the first plan
         self.done = 0  # steps of the last plan
         self.cost, self.kept_at = 0.0, -math.inf
+        self.due, self.looking = False, 0.0  # whether the state is to be kept, and how long it took to look at it
         wrong = not_finite(training.parameters)
         if wrong:
             raise DataError(f"parameter {wrong} is not finite before the first step; give numbers with set_parameters")
@@ -183,25 +184,34 @@ class Guard:
         self.losses.append(list(losses))
         self.done = sum(map(len, losses))
         if self.state is None:
-            self._keep(time.perf_counter())
+            self._keep()
 
     def forget(self) -> None:
         """The state was changed by something else than steps."""
         self.state = None
 
-    def _keep(self, started: float) -> None:
+    def keep(self) -> None:
+        """Keep the state that was looked at, where it is time for it; its steps are known to have been taken."""
+        if self.due:
+            self._keep()
+
+    def _keep(self) -> None:
+        started = time.perf_counter()
         if self.state is None:
             self.state = State.of(self.training)
         else:
             self.state.refresh(self.training)
         self.plans, self.losses, self.first = self.plans[-1:], self.losses[-1:], self.done
         self.kept_at = time.perf_counter()
-        self.cost = self.kept_at - started
+        self.cost = self.looking + self.kept_at - started
+        self.due, self.looking = False, 0.0
 
     def look(self, losses: Array, last: bool = False) -> Trouble | None:
         """After some steps: what went wrong in which of them, or None. Then the state is the one before that step.
 
         last   they were the last ones of the training: all of the state is looked at
+
+        Nothing is kept yet: `back` leads to before these steps until `keep` is called, also while they are searched.
         """
         self.losses[-1].append(losses)
         self.done += len(losses)
@@ -209,13 +219,12 @@ class Guard:
             first = int(np.argmin(np.isfinite(losses)))
             return self._find(self._taken() - len(losses) + first, by_loss=True)
         started, plan = time.perf_counter(), self.plans[-1]
-        due = started - self.kept_at > self.cost / SHARE
-        if due or self.done == plan.steps or plan.epochs > 1:
-            states = self.training.states if due or last else {}
+        self.due = started - self.kept_at > self.cost / SHARE
+        if self.due or self.done == plan.steps or plan.epochs > 1:
+            states = self.training.states if self.due or last else {}
             if not all_finite(self.training.live) or not_finite(states):
                 return self._find(self._taken(), by_loss=False)
-        if due:
-            self._keep(started)
+        self.looking = time.perf_counter() - started
         return None
 
     def _taken(self) -> int:
@@ -240,9 +249,9 @@ class Guard:
         steps     after so many of them something is not finite
         by_loss   that is the loss of the next one, and the state may still be fine
         """
-        state = self.state
-        assert state is not None
-        state.put(self.training)
+        assert self.state is not None
+        self.state.put(self.training)
+        state = State.of(self.training)  # another one: who ends the search goes back to what was kept
         self._run(0, steps)
         low, high = (steps, steps) if by_loss and self._fine() else (0, steps)
         if low == high:

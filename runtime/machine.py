@@ -383,6 +383,16 @@ def _room(array):
     return -(-array.nbytes // 64) * 64 // array.itemsize
 
 
+def parts(machine, live):
+    """The parameters in an array like the `live` of a training, by name."""
+    found, at = {}, 0
+    for name, shape in machine.kernels["parameters"].items():
+        size = math.prod(shape)
+        found[name] = live[at : at + size].reshape(tuple(shape) or (1,))
+        at += _room(found[name])
+    return found
+
+
 class Training:
     """The state of a training: parameters, the optimiser's states, and the arrays of one batch.
 
@@ -396,7 +406,7 @@ class Training:
         given = parameter_arrays(machine, parameters)
         self.live = aligned((sum(map(_room, given.values())),), machine.real)
         self.live[...] = 0
-        self.parameters = self.parts(self.live)
+        self.parameters = parts(machine, self.live)
         for name, array in self.parameters.items():
             array[...] = given[name]
         self.states = {
@@ -410,15 +420,6 @@ class Training:
         self.batch_arrays["@squares"] = np.zeros(len(self.parameters))
         self._rows = np.empty((0, self.live.size), machine.real)
         self._known, self._addresses = (), None
-
-    def parts(self, live):
-        """The parameters in an array like `live`, by name."""
-        parts, at = {}, 0
-        for name, shape in self.machine.kernels["parameters"].items():
-            size = math.prod(shape)
-            parts[name] = live[at : at + size].reshape(tuple(shape) or (1,))
-            at += _room(parts[name])
-        return parts
 
     def rows(self, count):
         """Room for so many copies of `live`."""

@@ -91,11 +91,11 @@ class Orders:
         """
         block = self._block
         if block is None or not block.wanted.holds(seed, samples, epoch):
-            block = self._next(seed, epoch, samples, left)
+            block = self._next(seed, epoch, samples, left, most)
         self._block = block
         return block.part(epoch, most)
 
-    def _next(self, seed: int, epoch: int, samples: int, left: int) -> Block:
+    def _next(self, seed: int, epoch: int, samples: int, left: int, most: int) -> Block:
         """A block that begins with an epoch, and the next one begun."""
         ahead, self._ahead = self._ahead, None
         if self._thread is not None and not self._thread.is_alive():  # after a fork
@@ -104,7 +104,8 @@ class Orders:
         if isinstance(found, BaseException):
             raise found
         if found is None or not found.wanted.holds(seed, samples, epoch):  # what a roll back leaves is of no use
-            found = self._draw(Wanted(seed, samples, epoch, epoch + 1))
+            now = max(1, min(most, left + 1, MOST_EPOCHS, FEW // samples))
+            found = self._draw(Wanted(seed, samples, epoch, epoch + now))
         first, end = found.wanted.last, epoch + left + 1
         if samples * (end - first) > FEW:
             self._begin(Wanted(seed, samples, first, min(end, first + epochs_at_once(samples))))
@@ -121,7 +122,8 @@ class Orders:
     def _draw(self, wanted: Wanted) -> Block:
         epochs = range(wanted.first, wanted.last)
         drawn = [self.draw(wanted.seed, epoch, wanted.samples) for epoch in epochs if not self._over]
-        return Block(wanted, np.stack([order for order, _ in drawn]), np.array([key for _, key in drawn], np.int64))
+        orders = drawn[0][0][None] if len(drawn) == 1 else np.stack([order for order, _ in drawn])  # one may be large
+        return Block(wanted, orders, np.array([key for _, key in drawn], np.int64))
 
     def _draw_ahead(self) -> None:
         while (wanted := self._wanted.get()) is not None and not self._over:

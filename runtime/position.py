@@ -63,6 +63,8 @@ class Position:
 
     def go_to(self, epoch: int, losses: Array) -> None:
         """After the steps of this epoch that had these losses."""
+        if epoch != self.epoch:
+            self.seconds = 0.0  # of another epoch
         self.epoch, self.step, self.losses = epoch, len(losses), [losses] if len(losses) else []
 
     def all_losses(self) -> Array:
@@ -80,8 +82,8 @@ class Plan:
     epoch   the first one
 
     >>> plan = Plan(4, np.array([1, 0, 2, 2, 0, 1]), np.full(4, 0.1), np.array([7, 8]))
-    >>> plan.epochs, plan.samples, plan.steps, plan.steps_each, plan.place(3)
-    (2, 3, 4, 2, (5, 1))
+    >>> plan.epochs, plan.samples, plan.steps, plan.steps_each, plan.place(3), plan.step_at(5, 1)
+    (2, 3, 4, 2, (5, 1), 3)
     """
 
     epoch: int
@@ -112,6 +114,10 @@ class Plan:
         """The epoch of a step, and its number there."""
         epochs, number = divmod(step, self.steps_each)
         return self.epoch + epochs, number
+
+    def step_at(self, epoch: int, number: int) -> int:
+        """The step of such a place: `place`, turned round."""
+        return (epoch - self.epoch) * self.steps_each + number
 
     def samples_before(self, step: int, batch: int) -> int:
         """Samples of all steps before one: the last step of an epoch may have less than a batch."""

@@ -44,6 +44,7 @@ class Progress:
         self.stream = sys.stderr if stream is None else stream
         self.clock = clock
         self.done = 0
+        self.over = 0  # epochs that are over: several may be so at once, and are shown one after the other
         self.line_at, self.line_of = 0.0, 0  # when the last line was shown, and of which epoch
         self.show: Callable[[Mapping[str, Any]], None] = self._nothing
         self.bar: Any = None
@@ -68,9 +69,14 @@ class Progress:
         """The first epoch begins now: what came before, compiling for one, does not count as its time."""
         self.line_at = self.clock()
 
+    def epochs_are_over(self, count: int) -> None:
+        """So many epochs are over, and are going to be shown."""
+        self.over = self.done + count
+
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Show an epoch that is over: its losses and metrics, and how long the rest will take."""
         self.done += 1
+        self.over = max(self.over, self.done)
         self.show(row)
 
     def note(self, text: str) -> None:
@@ -93,8 +99,8 @@ class Progress:
             return
         number = str(self.done).rjust(len(str(self.epochs)))
         now = self.clock()
-        each = (now - self.line_at) / (self.done - self.line_of)  # since the last line: the first epoch may take longer
-        self.line_at, self.line_of = now, self.done
+        each = (now - self.line_at) / (self.over - self.line_of)  # since the last line: the first epoch may take longer
+        self.line_at, self.line_of = now - each * (self.over - self.done), self.done
         left = self.epochs - self.done
         times = f"{duration(each)}/epoch" + (f", {duration(each * left)} left" if left > 0 else "")
         print(f"epoch {number}/{self.epochs}  {shown(row)}  {times}", file=self.stream, flush=True)

@@ -107,7 +107,7 @@ class Session:
 
     @property
     def watched(self) -> bool:
-        """Whether somebody looks at the end of each epoch, or acts there."""
+        """Whether somebody looks at the end of each epoch, or acts there: then the steps go no further than that."""
         trainer, wanted = self.trainer, self.keeper.wanted
         looked_at = self.called or trainer.metrics or self.held_out is not None or trainer._safe is not None
         return bool(looked_at or isinstance(trainer.schedule, ReduceOnPlateau) or (wanted and wanted.epochs))

@@ -6,7 +6,8 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from .spec import Spec
 
 Array = NDArray[Any]
-Weights = dict[str, Array]
 SECONDS_WITHOUT_A_LOOK = 0.2  # Ctrl-C is noticed between two calls of the compiled loop
 SECONDS_AT_ONCE = 0.02  # which epochs on end take that are one call
 NUMBERS_KEPT = 2**18  # of the weights at the ends of these epochs
@@ -115,7 +115,7 @@ class Trainer:
         self.kernels = Kernels(model, dtype, update, self._choice.most)
         self.dtype = dtype
         self.history = History()
-        self._best_weights: Weights | Callable[[], Weights] | None = None  # by name when they are asked for
+        self._best_weights: _Weights | None = None
         self._best: tuple[str, float] = ("", math.inf)  # the column that is watched, and its least value
         self._parameters = self.kernels.init(self.seed)
         if not self._parameters:
@@ -144,13 +144,12 @@ class Trainer:
     @property
     def best_parameters(self) -> dict[str, Array] | None:
         """The weights of the epoch with the least loss, of the validation part where there is one; None before it."""
-        if callable(self._best_weights):
-            self._best_weights = self._best_weights()
-        return self._best_weights
+        best = self._best_weights  # once: another thread may be training
+        return None if best is None else best.by_name
 
     @best_parameters.setter
     def best_parameters(self, parameters: dict[str, Array] | None) -> None:
-        self._best_weights = parameters
+        self._best_weights = None if parameters is None else _Weights(lambda: parameters)
 
     def set_parameters(self, parameters: Mapping[str, ArrayLike]) -> None:
         """Replace the weights, all of them.
@@ -281,45 +280,59 @@ class Trainer:
         if self._safe is not None and (at.step == 0 or self._epoch_start is None):
             self._epoch_start = State.of(training)
         kept = training.rows(plan.epochs) if plan.epochs > 1 else None
-        done, began = at.step, time.perf_counter() - at.seconds
+        done = at.step
+        if done == plan.steps:  # of an epoch whose end failed: a metric raised an error
+            return self._ended(not self._took(plan, done, np.zeros(0), kept, session, 0.0), session)
         while done < plan.steps:
-            last = min(done + self._pace.steps, plan.steps)
+            last, epoch, began = min(done + self._pace.steps, plan.steps), at.epoch, time.perf_counter()
             try:
                 losses = self._steps(session.given, plan, done, last, kept)
+                trouble = guard.look(losses, last == plan.steps and plan.epoch + plan.epochs == at.planned)
+                each = (time.perf_counter() - began) / (last - done)
+                if trouble is not None:
+                    losses = losses[: max(0, plan.step_at(trouble.epoch, trouble.step) - done)]
+                going = not self._took(plan, done, losses, kept, session, each)
             except BaseException:  # a second Ctrl-C, no memory: nobody knows which of the steps were taken
-                session.go_to(*guard.back())
+                if plan.step_at(at.epoch, at.step) != last:
+                    session.go_to(*guard.back())
                 raise
-            trouble = guard.look(losses, last == plan.steps and plan.epoch + plan.epochs == at.planned)
             if trouble is not None:
-                before = (trouble.epoch - plan.epoch) * plan.steps_each + trouble.step - done
-                self._took(plan, done, losses[: max(0, before)], kept, session, began)
+                at.seconds += each
                 return session.recovered(trouble)
-            epoch = at.epoch
-            if self._took(plan, done, losses, kept, session, began):
+            if at.epoch > epoch and not self._ended(going, session):
                 return False
-            if at.epoch > epoch:
-                session.epoch_is_over()
+            guard.keep()
             if at.step:
                 session.pause()
-            done, began = last, time.perf_counter() - at.seconds
+            done = last
         return True
 
-    def _took(self, plan: Plan, done: int, losses: Array, kept: Array | None, session: Session, began: float) -> bool:
-        """Steps of a plan were taken after those that are done: close the epochs that are over; whether to stop."""
+    def _ended(self, going: bool, session: Session) -> bool:
+        """Some epochs have ended; whether the training goes on."""
+        if going:
+            session.epoch_is_over()
+        return going
+
+    def _took(self, plan: Plan, done: int, losses: Array, kept: Array | None, session: Session, each: float) -> bool:
+        """Steps of a plan were taken after those that are done: close the epochs that are over; whether to stop.
+
+        each   seconds of one of these steps
+        """
         at = self._position
         over = plan.place(done + len(losses))[0] - at.epoch
-        at.seconds = (time.perf_counter() - began) / max(1, over)
+        session.progress.epochs_are_over(over)
         for epoch in range(at.epoch, at.epoch + over):
             missing = plan.steps_each - at.step
-            at.took(losses[:missing])
-            losses, done, seconds = losses[missing:], done + missing, at.seconds
+            if missing:
+                at.took(losses[:missing])
+            losses, done, seconds = losses[missing:], done + missing, at.seconds + each * missing
             loss = self._mean_loss(at.all_losses(), plan.order_of(epoch), session.data.weight)
             copy = None if kept is None else kept[epoch - plan.epoch]
             if self._close({"epoch": epoch + 1, "loss": loss}, float(plan.rates[done - 1]), seconds, session, copy):
                 return True
-            at.seconds = seconds
         if len(losses):
             at.took(losses)
+            at.seconds += each * len(losses)
         return False
 
     def _formula(self, name: str) -> str:
@@ -397,14 +410,14 @@ class Trainer:
         if isinstance(self.schedule, ReduceOnPlateau):
             self.schedule, _ = self.schedule.next(row[column])
 
-    def _as_they_were(self, kept: Array | None) -> Callable[[], Weights]:
-        """What gives the weights by name, those now or those that were kept, also when they have changed."""
+    def _as_they_were(self, kept: Array | None) -> _Weights:
+        """The weights now, or those that were kept, also when they have changed."""
         training = self._training
         if training is None:
             weights = self.parameters
-            return lambda: weights
-        copy = training.live.copy() if kept is None else kept.copy()
-        return lambda: dict(machines.shaped(training.machine, training.parts(copy)))
+            return _Weights(lambda: weights)
+        machine, copy = training.machine, training.live.copy() if kept is None else kept.copy()
+        return _Weights(lambda: dict(machines.shaped(machine, machines.parts(machine, copy))))
 
     def _rates(self, epoch: int, many: int, epochs: int, steps: int) -> Array:
         """The learning rate of every step of some epochs on end, of which there are so many in all."""
@@ -546,6 +559,17 @@ class Trainer:
         from .checkpoint import restore
 
         return restore(directory)
+
+
+@dataclass(eq=False)
+class _Weights:
+    """Weights that are named when they are asked for: of most epochs nobody asks."""
+
+    named: Callable[[], dict[str, Array]]
+
+    @cached_property
+    def by_name(self) -> dict[str, Array]:
+        return self.named()
 
 
 @lru_cache(maxsize=4)

@@ -77,6 +77,24 @@ def test_the_step_is_the_one_that_failed(name: str, share: float, monkeypatch: p
     assert trainer.unfinished == EPOCHS - epoch
 
 
+@pytest.mark.parametrize("place", ["_fine", "_failing", "_cause"])
+def test_who_breaks_the_search_off_finds_the_same_step_later(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state that is gone back to is not that of the search."""
+    plain, trainer = FAILING["slowly"](), FAILING["slowly"]()
+    message = plain.fit(X, Y, epochs=EPOCHS, verbose=0).stopped
+
+    def interrupted(*_: Any) -> Any:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(divergence.Guard, place, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, Y, epochs=EPOCHS, verbose=0)
+    assert trainer.fit(X, Y, epochs=trainer.unfinished, verbose=0).stopped == message
+    assert same(trainer.parameters, plain.parameters)
+    assert repr(trainer.history["loss"]) == repr(plain.history["loss"])
+
+
 def test_the_message_names_the_tensor_and_the_cause(capsys: pytest.CaptureFixture[str]) -> None:
     trainer = new(MODEL, cr.SGD(lr=50.0), dtype="float32")
     message = trainer.fit(X, Y, epochs=20, verbose=0).stopped

@@ -71,6 +71,15 @@ def test_few_samples_are_put_in_order_at_once() -> None:
         assert not [t for t in threading.enumerate() if t.name.startswith("chainrule-orders")]
 
 
+def test_few_samples_of_many_epochs_are_put_in_order_at_once_as_well() -> None:
+    with Orders() as orders:
+        order, keys = orders.of(0, 3, samples=4, left=99, most=30)
+        assert [int(key) for key in keys] == [order_of(0, epoch, 4)[1] for epoch in range(3, 33)]
+        assert order.tobytes() == np.concatenate([order_of(0, epoch, 4)[0] for epoch in range(3, 33)]).tobytes()
+        assert len(orders.of(0, 33, samples=4, left=4, most=30)[1]) == 5
+        assert len(orders.of(0, 38, samples=FEW, left=99, most=30)[1]) == 1
+
+
 def test_what_goes_wrong_in_the_other_thread_is_raised_here() -> None:
     def draw(seed: int, epoch: int, samples: int) -> Order:
         if epoch == 1:

@@ -35,6 +35,19 @@ def test_a_pipe_gets_few_lines_for_many_epochs() -> None:
     assert "\r" not in "".join(lines)
 
 
+def test_epochs_that_are_over_at_once_took_as_long_each() -> None:
+    stream = io.StringIO()
+    with Progress(8, 1, stream, clock=iter([0.0, 1.0, 9.0, 9.0, 9.0, 9.0, 10.0, 11.0, 12.0]).__next__) as progress:
+        for count in (1, 4, 1, 1, 1):
+            progress.epochs_are_over(count)
+            for _ in range(count):
+                progress.epoch({"loss": 1.0})
+    times = [line.split("  ")[2] for line in stream.getvalue().splitlines()]
+    first = ["1.00 s/epoch, 7.00 s left"]
+    together = [f"2.00 s/epoch, {left} s left" for left in ("12", "10", "8.00", "6.00")]
+    assert times == [*first, *together, "1.00 s/epoch, 2.00 s left", "1.00 s/epoch, 1.00 s left", "1.00 s/epoch"]
+
+
 def test_a_terminal_gets_one_moving_line() -> None:
     text = run(Terminal(), 3)
     assert "3/3" in text

@@ -1,10 +1,13 @@
+import itertools
 import math
 import os
+import pkgutil
 import re
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule.runtime import machine as machines
 from chainrule.runtime.trainer import FIRST_STEPS, Trainer
 from chainrule.symbolic.optimisers import OPTIMISERS, first_state, optimiser, step
 from chainrule.symbolic.schedules import SCHEDULES, schedule
@@ -718,5 +722,94 @@ def test_many_epochs_are_few_calls_of_the_compiled_loop() -> None:
     trainer.fit(X, Y, epochs=100, verbose=0)
     assert sum(calls) == 100
     assert len(calls) < 20, textwrap.shorten(f"{calls}", 200)
-    row = trainer.history.epochs[-1]
-    assert 0 < row["seconds"] < 0.1
+
+
+def paced(steps: int, **more: Any) -> Trainer:
+    """A trainer that takes so many steps before it looks, and a tenth of them in epochs on end, on any machine."""
+    trainer = new(batch_size=7, threads=1, **more)
+    trainer._pace.steps, trainer._pace.took = steps, lambda *_: None  # type: ignore[method-assign]
+    return trainer
+
+
+@pytest.mark.parametrize("steps", [3, 800])
+def test_the_seconds_of_the_epochs_are_those_that_passed(steps: int) -> None:
+    trainer = paced(steps)
+    trainer.fit(X, Y, epochs=2, verbose=0)
+    started = time.perf_counter()
+    trainer.fit(X, Y, epochs=60, verbose=0)
+    passed = time.perf_counter() - started
+    seconds = trainer.history["seconds"][2:]
+    assert min(seconds) > 0
+    assert sum(seconds) <= passed
+
+
+ENDED = {
+    "after the steps": "chainrule.runtime.divergence.all_finite",
+    "between two epochs of a call": "chainrule.runtime.trainer.Trainer._mean_loss",
+    "in the display": "chainrule.runtime.progress.Progress.epoch",
+}
+
+
+@pytest.mark.parametrize("place", ENDED.values(), ids=ENDED)
+def test_a_second_ctrl_c_loses_no_step(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may come anywhere, also where the steps of many epochs were taken, and are not yet noted."""
+    plain, trainer, called = paced(800), paced(800), itertools.count(1)
+    plain.fit(X, Y, epochs=60, verbose=0)
+    owner, name = place.rsplit(".", 1)
+    before = pkgutil.resolve_name(place)
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(called) in (4, 9):
+            raise KeyboardInterrupt
+        return before(*arguments)
+
+    trainer.fit(X, Y, epochs=2, verbose=0)
+    monkeypatch.setattr(pkgutil.resolve_name(owner), name, interrupted)
+    epochs = 58
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(X, Y, epochs=epochs, verbose=0)
+        epochs = trainer.unfinished
+        assert len(trainer.history) == 60 - epochs
+    trainer.fit(X, Y, epochs=epochs, verbose=0)
+    assert rows(trainer.history) == rows(plain.history)
+    assert same(trainer.parameters, plain.parameters)
+    assert same(trainer.best_parameters, plain.best_parameters)
+
+
+@pytest.mark.parametrize("called", [1, 3])
+def test_a_metric_that_fails_leaves_the_end_of_an_epoch_to_do(called: int) -> None:
+    count = itertools.count(1)
+
+    def strange(y: Any, y_hat: Any) -> float:
+        if next(count) == called:
+            raise ArithmeticError
+        return 1.0
+
+    plain, trainer = new(), new(metrics=[strange])
+    with pytest.raises(ArithmeticError):
+        trainer.fit(X, Y, epochs=5, verbose=0)
+    assert trainer.unfinished == 6 - called
+    trainer.fit(X, Y, epochs=trainer.unfinished, verbose=0)
+    plain.fit(X, Y, epochs=5, verbose=0)
+    assert trainer.history["loss"] == plain.history["loss"]
+    assert same(trainer.parameters, plain.parameters)
+
+
+def test_who_reads_the_best_weights_does_not_hide_better_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread may read them while another one trains."""
+    trainer = new()
+    trainer.fit(X, Y, epochs=3, verbose=0)
+    parts = machines.parts
+
+    def while_it_trains(*arguments: Any) -> Any:
+        monkeypatch.setattr(machines, "parts", parts)
+        trainer._watch({"loss": 0.0}, None)
+        return parts(*arguments)
+
+    monkeypatch.setattr(machines, "parts", while_it_trains)
+    before = trainer.best_parameters
+    trainer.set_parameters({name: array + 1 for name, array in trainer.parameters.items()})
+    assert trainer.best_parameters is not before
+    assert trainer._best[1] == 0
+    assert trainer.best_parameters is trainer.best_parameters
