@@ -21,7 +21,7 @@ from ..symbolic.language import SAMPLE_INDEX, SAMPLES, Index, Kind, Program, Rol
 from ..symbolic.optimisers import Optimiser
 from .expression import Names, source
 from .layout import INDENT, plain_text, wrapped
-from .legal import legal
+from .legal import legal, legal_names
 from .loops import Scope, arrays_of, block_lines, scalar_names
 from .plan import Phase, Plan, Step, Task
 from .request import Update
@@ -439,12 +439,19 @@ class RoutineWriter:
         names = ["t", "lr", *rule.scalars, *(name for name, _ in rule.scalar_updates)]
         return list(dict.fromkeys(names))
 
+    def _names_of_rule(self, update: Update) -> dict[str, str]:
+        """What the optimiser's names are in the source."""
+        rule = update.optimiser
+        states, computed = list(rule.states), [name for name, _ in rule.updates]
+        names = ["w", "g", "t", "lr", *states, *self._scalar_names(update), *computed]
+        return legal_names(names, arrays=states, taken=("k", "scale"))
+
     def _step_function(self) -> None:
         """What is computed once a step: the step's number, its learning rate, the optimiser's scalars."""
         update = self.routine.update
         assert update is not None
         names = self._scalar_names(update)
-        local = {n: legal(n) for n in names}
+        local = self._names_of_rule(update)
         lines = ["t = scalars[0] + 1.0", "scalars[0] = t", "lr = rates[table[2]]", "scalars[1] = lr"]
         known = Names(scalars=local, cast="")
         states = list(update.optimiser.scalars)
@@ -474,10 +481,10 @@ class RoutineWriter:
         assert update is not None
         rule = update.optimiser
         states = list(rule.states)
-        local = {n: legal(n) for n in (*self._scalar_names(update), *states, *(n for n, _ in rule.updates), "w", "g")}
-        places = ["gradients", "weights", *states]
+        local = self._names_of_rule(update)
+        places = ["gradients", "weights", *(local[s] for s in states)]
         starts = ["gradients_at", *(f"{place}_at + first*{self.item}" for place in places[1:])]
-        arrays = ["gradients", "weights", *(f"{s}_of" for s in states)]
+        arrays = ["gradients", "weights", *(f"{local[s]}_of" for s in states)]
         head = [
             self._scalars_view(),
             *(f"{array} = view({start}, (count,), real)" for array, start in zip(arrays, starts, strict=True)),
@@ -488,11 +495,11 @@ class RoutineWriter:
             limit = f"real({update.clip_value!r})"
             body.append(f"g = min(max(g, -{limit}), {limit})")
         body.append("w = weights[k]")
-        body += [f"{local[s]} = {s}_of[k]" for s in states]
+        body += [f"{local[s]} = {local[s]}_of[k]" for s in states]
         names = Names(scalars=local)
         for name, expr in rule.updates:
             body.append(f"{local[name]} = {source(expr, names)}")
-        body += [f"{s}_of[k] = {local[s]}" for s in states]
+        body += [f"{local[s]}_of[k] = {local[s]}" for s in states]
         body.append("weights[k] = w")
         lines = [*head, "for k in range(count):", *(INDENT + line for line in body)]
         arguments = ["table", "first", "count", *(f"{place}_at" for place in places)]

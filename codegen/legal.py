@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 
 import sympy as sp
@@ -35,6 +35,23 @@ def legal(name: str, taken: Container[str] = RESERVED) -> str:
     while name in taken:
         name += "_"
     return name
+
+
+def legal_names(names: Iterable[str], arrays: Container[str] = (), taken: Iterable[str] = ()) -> dict[str, str]:
+    """Names for the variables of a function, no two the same; of each of `arrays`, name_of and name_at are its own too.
+
+    >>> legal_names(["m", "m_of", "first", "first_"], arrays=["m"])
+    {'m': 'm', 'm_of': 'm_of_', 'first': 'first_', 'first_': 'first__'}
+    """
+    made: dict[str, str] = {}
+    used = {*RESERVED, *taken}
+    for name in dict.fromkeys(names):
+        own, endings = legal(name), ("", "_of", "_at") if name in arrays else ("",)
+        while any(f"{own}{ending}" in used for ending in endings):
+            own += "_"
+        used.update(f"{own}{ending}" for ending in endings)
+        made[name] = own
+    return made
 
 
 def legalised(program: Program) -> tuple[Program, Mapping[str, str]]:

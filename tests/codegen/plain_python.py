@@ -130,12 +130,14 @@ class PythonMachine(machine.Machine):
             array.fill(np.nan if array.dtype.kind == "f" else FAR_AWAY)
         return made
 
-    def run(self, routine, table, total, batch, threads=1, first=0, last=1, key=0):  # type: ignore[no-untyped-def]
+    def run(  # type: ignore[no-untyped-def]
+        self, routine, table, total, batch, threads=1, first=0, last=1, keys=None, kept=None
+    ):  # fmt: skip
         rows = self.rows(routine, batch)
         for step in range(first, last):
             samples = min(batch, total - step * batch)
             table[:3] = samples, step * batch, step
-            table[4], table[6] = key + 1000003 * step, rows
+            table[4], table[6] = 1000003 * step, rows
             for phase in self.kernels["routines"][routine]:
                 count = phase["tasks"] + sum(-(-samples // (block or rows)) for block in phase["sample_blocks"])
                 tasks = range(count)[::-1] if self.backwards else range(count)

@@ -11,13 +11,14 @@ import sympy as sp
 
 import chainrule as cr
 from chainrule.codegen.emit import OPTIONS
-from chainrule.codegen.generate import ELEMENTARY, OTHERS
+from chainrule.codegen.generate import ELEMENTARY, OTHERS, model_source
 from chainrule.codegen.legal import RESERVED, legal, legalised
+from chainrule.codegen.request import Request, Update
 from chainrule.runtime import machine as machines
 from chainrule.symbolic.language import SAMPLE_INDEX, Equation, Program, Role, Tensor, index
 
 from ..symbolic.programs import PROGRAMS
-from .plain_python import NAMES, program_machine, program_source
+from .plain_python import NAMES, PythonMachine, program_machine, program_source
 
 NASTY = [
     *keyword.kwlist, *NAMES, "KERNELS", "abs", "array", "count", "blocks", "exp", "first", "float",
@@ -133,3 +134,51 @@ def test_all_that_the_module_calls_is_reserved() -> None:
     assert imported <= RESERVED | set(dir(math))
     assert {n for n in imported if n in dir(math)} <= RESERVED
     assert {"first", "last", "samples", "table", "task", "worker", "total", "largest", "position", "value"} <= RESERVED
+
+
+SMALL = cr.Model(2, [cr.Dense(3, "tanh"), cr.Dense(1)], "squared_error")
+OF_RULES = (
+    ("first", "first_", "first__", "first_of"), ("k", "scale", "count", "table"), ("scale", "k", "real", "view"),
+    ("gradients", "weights", "gradients_at", "weights_at"), ("m", "m_of", "m_at", "m_"), ("m_of", "m", "k", "scale"),
+    ("m_at", "m", "scale", "k"), ("v", "m", "m_of", "v_of"), ("v", "m", "v_at", "m_at"),
+    ("power", "W1", "x", "samples"), ("blocks", "rows", "order", "losses"),
+    ("update_m", "the_update_m", "scalars", "np"),
+)  # fmt: skip
+
+
+def rule_of(m: str, v: str, shared: str, between: str) -> cr.Optimiser:
+    """Two states, a scalar and an intermediate of these names."""
+    updates = {
+        m: f"0.9*{m} + g*{shared}", between: f"{m}*0.5 + g", v: f"0.8*{v} + {between}**2",
+        "w": f"w - lr*{m}/(1 + sqrt({v}))",
+    }  # fmt: skip
+    return cr.custom_optimiser("mine", updates, {m: 0.1, v: 0.2}, {shared: 1.0}, {shared: f"{shared}*0.99 + 0.001*t"})
+
+
+@pytest.mark.parametrize("clipped", [False, True])
+def test_any_name_for_what_an_optimiser_keeps(clipped: bool, tmp_path: Path) -> None:
+    """Names of the function that updates are not those of a rule, and no two of a rule are one."""
+    x, order, rates, keys = np.linspace(-1, 1, 20).reshape(10, 2), np.arange(10), np.full(3, 0.1), np.zeros(1, np.int64)
+    given = {"x": x, "y": x[:, :1] * x[:, 1:]}
+
+    def trained(*names: str) -> dict[str, np.ndarray]:
+        update = Update(rule_of(*names), *((0.05, 1.0) if clipped else (None, None)))
+        made = PythonMachine(model_source(SMALL, Request(SMALL.default_variant, update, "float64"), ""), tmp_path)
+        training = machines.Training(made, machines.initial_parameters(made, 1), 4)
+        training.run(given, order, rates, keys)
+        return training.parameters
+
+    plain = trained("p", "q", "r", "s")
+    for names in OF_RULES:
+        for name, weights in trained(*names).items():
+            np.testing.assert_allclose(weights, plain[name], rtol=1e-12, err_msg=f"{names}: {name}")
+
+
+def test_nasty_names_of_an_optimiser_in_machine_code() -> None:
+    x, trained = np.linspace(-1, 1, 20).reshape(10, 2), []
+    for names in (("p", "q", "r", "s"), ("k", "gradients", "scale", "k_of")):
+        trainer = cr.Trainer(SMALL, rule_of(*names), 4, "float64", clip_norm=1.0)
+        trainer.fit(x, x[:, :1], epochs=2, verbose=0)
+        trained.append(trainer.parameters)
+    for name, weights in trained[0].items():
+        np.testing.assert_allclose(weights, trained[1][name], rtol=1e-12)

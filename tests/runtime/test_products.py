@@ -1,0 +1,45 @@
+"""The matrix product for vectors of any processor: LLVM splits those that this one lacks."""
+
+import ctypes
+import itertools
+import random
+
+import numpy as np
+import pytest
+
+from chainrule.runtime import driver, products, tiles
+
+EXTENTS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 13, 14, 15, 16, 17, 28, 29, 31, 32, 33, 65)
+UNTOUCHED = 77.5
+
+
+@pytest.mark.parametrize(("width", "dtype"), [(16, "float32"), (32, "float64"), (64, "float32"), (64, "float64")])
+def test_products_for_vectors_of_any_width(width: int, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small integers, so that every order of adding gives the same; nothing beside the result is written."""
+    for module in (tiles, products):
+        monkeypatch.setattr(module, "vector_bytes", lambda: width)
+        monkeypatch.setattr(module, "TILE_ROWS", 14 if width == 64 else 6)
+    function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 12)(driver.compiled(f"product_{dtype}").address)
+    rng, chance = np.random.default_rng(0), random.Random(0)
+    ways = list(itertools.product((False, True), repeat=3))
+    for left_turned, right_turned, started in ways * 60:
+        rows, columns, depth = (chance.choice(EXTENTS) for _ in range(3))
+        left, right = rng.integers(-4, 5, (rows, depth)), rng.integers(-4, 5, (depth, columns))
+        start, beside = rng.integers(-9, 10, columns).astype(dtype), chance.choice((0, 3))
+        a, b = (_wider(m.T if t else m, beside, dtype) for m, t in ((left, left_turned), (right, right_turned)))
+        out = np.full((rows + 1, columns + beside), UNTOUCHED, dtype)
+        function(
+            left_turned, right_turned, rows, columns, depth, a.ctypes.data, a.shape[1], b.ctypes.data, b.shape[1],
+            out.ctypes.data, out.shape[1], start.ctypes.data if started else 0,
+        )  # fmt: skip
+        what = f"{left_turned=} {right_turned=} {started=} {rows=} {columns=} {depth=} {beside=}"
+        np.testing.assert_array_equal(out[:rows, :columns], left @ right + started * start, err_msg=what)
+        assert (out[rows:] == UNTOUCHED).all(), what
+        assert (out[:, columns:] == UNTOUCHED).all(), what
+
+
+def _wider(matrix: np.ndarray, beside: int, dtype: str) -> np.ndarray:
+    """A matrix in the left columns of one that is filled with NaN."""
+    made = np.full((matrix.shape[0], matrix.shape[1] + beside), np.nan, dtype)
+    made[:, : matrix.shape[1]] = matrix
+    return made
