@@ -59,7 +59,7 @@ def _steps(code, c):
     samples."""
     table, keys = code.words(c[TABLE]), code.words(c[KEYS])
     total, batch = c[TOTAL], c[BATCH]
-    steps = (total + batch - 1) // batch
+    steps = code.larger(1, (total + batch - 1) // code.larger(1, batch))  # processors trap where they divide by 0
     for step in code.range(c[FIRST], c[LAST]):
         epoch, number = step // steps, step % steps
         start = number * batch
