@@ -135,8 +135,6 @@ def _as_helper(code, worker, control, c):
         with code.when(code.load(control + 8 * OPEN) != 0):
             code.add(control + 8 * INSIDE, 1)
             code.settle()  # either it sees that all is over, or the leader sees that it is inside
-            threads, table = c[THREADS], c[TABLE]
-            shares = code.choose(worker < threads, threads, 0)
             idle.set(0)
             seen.set(-1)
             for _ in code.whilst(lambda: (code.load(control + 8 * OPEN) != 0, None)):
@@ -144,7 +142,8 @@ def _as_helper(code, worker, control, c):
                 with code.either(serial != seen.get()) as (new, old):
                     with new:
                         seen.set(serial)
-                        for k in code.range(shares):
+                        threads, table = c[THREADS], c[TABLE]  # of this call: before it was open, of another one
+                        for k in code.range(code.choose(worker < threads, threads, 0)):
                             for _ in _take(code, control, (worker + k) % threads, worker, table):
                                 code.add(control + 8 * DONE, 1)
                         idle.set(0)

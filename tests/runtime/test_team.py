@@ -1,13 +1,16 @@
 """The threads of our own."""
 
+import ctypes
 import os
 import threading
+import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.runtime import team
+from chainrule.runtime import control, driver, native, team
 
 
 def test_more_blocks_than_a_share_can_count_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,6 +44,36 @@ def test_two_threads_of_python_that_compute_at_once_take_turns() -> None:
     for worker in workers:
         worker.join(60)
     assert results == [True] * 60
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(1e-4)
+
+
+def test_a_helper_reads_what_to_run_after_it_has_seen_its_share() -> None:
+    """A helper that was stopped when it came in must not go on with the table of the call before."""
+    run = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(native.team().address("team"))
+    space = np.zeros(control.WORDS + 16, np.int64)
+    words = space[-(space.ctypes.data // 8) % 16 :]
+    called: list[tuple[int, ...]] = []
+    function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(lambda *given: called.append(given))
+    words[control.THREADS], words[control.TABLE], words[control.OPEN] = 1, 111, 1  # of the call before
+    helper = threading.Thread(target=run, args=(1, words.ctypes.data))
+    helper.start()
+    try:
+        until(lambda: words[control.INSIDE] == 1)
+        words[control.THREADS], words[control.TABLE] = 2, 222
+        own = control.SHARES + control.STRIDE
+        words[own + 1] = ctypes.cast(function, ctypes.c_void_p).value
+        words[own] = 1 << driver.SERIAL_AT | 0 << driver.NEXT | 3
+        until(lambda: words[control.DONE] == 3)
+    finally:
+        words[control.OPEN] = 0
+        helper.join(20)
+    assert called == [(block, 1, 222) for block in range(3)]
 
 
 @pytest.mark.skipif(team._core is None or len(os.sched_getaffinity(0)) < 2, reason="there is one core, or no choice")
