@@ -140,9 +140,11 @@ def shown(row: Mapping[str, Any]) -> str:
 def duration(seconds: float) -> str:
     """Seconds as one reads them.
 
-    >>> [duration(s) for s in (0.00123, 0.5, 12.3, 75, 4025)]
-    ['1.2 ms', '0.50 s', '12 s', '1 min 15 s', '1 h 07 min']
+    >>> [duration(s) for s in (74e-6, 0.00123, 0.5, 12.3, 75, 4025)]
+    ['74 us', '1.2 ms', '0.50 s', '12 s', '1 min 15 s', '1 h 07 min']
     """
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} us"
     if seconds < 0.1:
         return f"{seconds * 1e3:.1f} ms"
     if seconds < 10:
