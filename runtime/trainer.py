@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +27,10 @@ from .arguments import (
     as_schedule,
     as_whole,
     check_full_batch,
-    same_for_all_steps,
 )
 from .callbacks import Callback, Kept, called_after_epochs, kept_by, name_of
 from .divergence import NOT_FINITE, Divergence, Guard, State, as_divergence, not_finite
+from .epochs import mean_loss, rates_of
 from .history import History
 from .keeping import Checkpoint, Keeper, as_checkpoint
 from .kernels import Kernels, as_data_errors
@@ -265,8 +265,10 @@ class Trainer:
         """The next epochs, one at least: the orders of their samples, their rates, and their keys of random numbers."""
         planned = self._position.planned
         order, keys = orders.of(self.seed, epoch, samples, left=planned - epoch - 1, most=most)
-        steps = -(-samples // self.batch_size)
-        return Plan(epoch, order, self._rates(epoch, len(keys), planned, steps), keys)
+        assert isinstance(self.optimiser, Optimiser)
+        lr = self.optimiser.hyperparameters["lr"] * self._position.scale
+        rates = rates_of(self.schedule, lr, epoch, len(keys), planned, -(-samples // self.batch_size))
+        return Plan(epoch, order, rates, keys)
 
     def _follow(self, plan: Plan, session: Session) -> bool:
         """The steps of a plan that are still to do, with a look at the world between calls of the compiled loop.
@@ -326,7 +328,7 @@ class Trainer:
             if missing:
                 at.took(losses[:missing])
             losses, done, seconds = losses[missing:], done + missing, at.seconds + each * missing
-            loss = self._mean_loss(at.all_losses(), plan.order_of(epoch), session.data.weight)
+            loss = mean_loss(at.all_losses(), plan.order_of(epoch), session.data.weight, self.batch_size)
             copy = None if kept is None else kept[epoch - plan.epoch]
             if self._close({"epoch": epoch + 1, "loss": loss}, float(plan.rates[done - 1]), seconds, session, copy):
                 return True
@@ -360,20 +362,6 @@ class Trainer:
             pace.took(last - done, seconds)
             done = last
         return losses[0] if len(losses) == 1 else np.concatenate(losses)
-
-    def _mean_loss(self, losses: Array, order: Array, weight: Array | None) -> float:
-        """The mean of the steps' losses; a step counts as much as its samples do."""
-        if len(losses) == 1:
-            return float(losses[0])
-        if weight is None and len(order) % self.batch_size == 0:
-            return float(np.add.reduce(losses) / len(losses))
-        if weight is None:
-            last = len(order) - self.batch_size * (len(losses) - 1)
-            sizes, total = _sizes(len(losses), self.batch_size, last), len(order)
-        else:
-            sizes = np.add.reduceat(weight[order], np.arange(0, len(order), self.batch_size))
-            total = sizes.sum()
-        return float(np.add.reduce(losses * sizes) / total)  # not `@`: BLAS adds in an order of its threads
 
     def _close(
         self, row: dict[str, Any], rate: float, seconds: float, session: Session, kept: Array | None = None
@@ -418,21 +406,6 @@ class Trainer:
             return _Weights(lambda: weights)
         machine, copy = training.machine, training.live.copy() if kept is None else kept.copy()
         return _Weights(lambda: dict(machines.shaped(machine, machines.parts(machine, copy))))
-
-    def _rates(self, epoch: int, many: int, epochs: int, steps: int) -> Array:
-        """The learning rate of every step of some epochs on end, of which there are so many in all."""
-        assert isinstance(self.optimiser, Optimiser)
-        lr = self.optimiser.hyperparameters["lr"] * self._position.scale
-        rule, rates = self.schedule, np.full((many, steps), lr)
-        if rule is None:
-            return rates.reshape(-1)
-        for row, number in zip(rates, range(epoch, epoch + many), strict=True):
-            before = number * steps
-            if before >= rule.warm_up and same_for_all_steps(rule):
-                row[...] = rule.rate(lr, before, epochs * steps, number, epochs)
-            else:
-                row[...] = [rule.rate(lr, before + s, epochs * steps, number, epochs) for s in range(steps)]
-        return rates.reshape(-1)
 
     def _fit_full_batch(self, session: Session) -> None:
         """L-BFGS; an epoch is an iteration, and what it remembers of earlier ones ends with this `fit`.
@@ -570,15 +543,6 @@ class _Weights:
     @cached_property
     def by_name(self) -> dict[str, Array]:
         return self.named()
-
-
-@lru_cache(maxsize=4)
-def _sizes(steps: int, batch: int, last: int) -> Array:
-    """Samples of each step of an epoch."""
-    sizes = np.full(steps, float(batch))
-    sizes[-1] = last
-    sizes.flags.writeable = False
-    return sizes
 
 
 class _Pace:

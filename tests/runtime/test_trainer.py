@@ -659,22 +659,27 @@ def test_predict_checks_its_data() -> None:
 # --- the host
 
 
+def calls_of(trainer: Trainer) -> list[tuple[int, int]]:
+    """Steps of each call of the compiled loop from now on, and epochs of its plan."""
+    training = trainer._training
+    assert training is not None
+    run, calls = training.run, []
+
+    def counted(given: Any, order: Any, rates: Any, keys: Any, first: int, last: int, kept: Any) -> Any:
+        calls.append((last - first, len(keys)))
+        return run(given, order, rates, keys, first, last, kept)
+
+    training.run = counted
+    return calls
+
+
 def test_a_later_epoch_is_one_call_of_the_compiled_loop() -> None:
     trainer = new(batch_size=1, threads=1)
     assert FIRST_STEPS == 1
     trainer.fit(X, Y, epochs=1, verbose=0)
-    training = trainer._training
-    assert training is not None
-    calls: list[int] = []
-    run = training.run
-
-    def counted(given: Any, order: Any, rates: Any, keys: Any, first: int, last: int, kept: Any) -> Any:
-        calls.append(last - first)
-        return run(given, order, rates, keys, first, last, kept)
-
-    training.run = counted
+    calls = calls_of(trainer)
     trainer.fit(X, Y, epochs=3, verbose=0)
-    assert sum(calls) == 150  # the pace of a step was measured by the `fit` before
+    assert sum(steps for steps, _ in calls) == 150  # the pace of a step was measured by the `fit` before
     assert len(calls) < 8, textwrap.shorten(f"{calls}", 200)
 
 
@@ -706,29 +711,23 @@ def test_epochs_on_end_are_those_that_are_looked_at_one_by_one(more: dict[str, A
     assert same(together.best_parameters, alone.best_parameters)
 
 
-def test_many_epochs_are_few_calls_of_the_compiled_loop() -> None:
-    trainer = new(batch_size=7, threads=1)
-    trainer.fit(X, Y, epochs=5, verbose=0)
-    training = trainer._training
-    assert training is not None
-    calls: list[int] = []
-    run = training.run
-
-    def counted(given: Any, order: Any, rates: Any, keys: Any, first: int, last: int, kept: Any) -> Any:
-        calls.append(len(keys))
-        return run(given, order, rates, keys, first, last, kept)
-
-    training.run = counted
-    trainer.fit(X, Y, epochs=100, verbose=0)
-    assert sum(calls) == 100
-    assert len(calls) < 20, textwrap.shorten(f"{calls}", 200)
-
-
 def paced(steps: int, **more: Any) -> Trainer:
     """A trainer that takes so many steps before it looks, and a tenth of them in epochs on end, on any machine."""
     trainer = new(batch_size=7, threads=1, **more)
     trainer._pace.steps, trainer._pace.took = steps, lambda *_: None  # type: ignore[method-assign]
     return trainer
+
+
+def test_epochs_on_end_are_one_call_of_the_compiled_loop() -> None:
+    trainer = paced(800)
+    trainer.fit(X, Y, epochs=5, verbose=0)
+    calls = calls_of(trainer)
+    trainer.fit(X, Y, epochs=30, verbose=0)
+    assert sum(steps for steps, _ in calls) == 30 * 8
+    assert all(steps == 8 * epochs for steps, epochs in calls)
+    assert max(epochs for _, epochs in calls) == 10  # a tenth of the pace
+    trainer.fit(X, Y, epochs=3, verbose=0, callbacks=[lambda *_: None])
+    assert calls[-3:] == [(8, 1)] * 3
 
 
 @pytest.mark.parametrize("steps", [3, 800])
@@ -745,7 +744,7 @@ def test_the_seconds_of_the_epochs_are_those_that_passed(steps: int) -> None:
 
 ENDED = {
     "after the steps": "chainrule.runtime.divergence.all_finite",
-    "between two epochs of a call": "chainrule.runtime.trainer.Trainer._mean_loss",
+    "between two epochs of a call": "chainrule.runtime.trainer.mean_loss",
     "in the display": "chainrule.runtime.progress.Progress.epoch",
 }
 
