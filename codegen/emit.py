@@ -15,16 +15,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 
-import sympy as sp
-
 from ..symbolic.language import SAMPLE_INDEX, SAMPLES, Index, Kind, Program, Role, Tensor
-from ..symbolic.optimisers import Optimiser
-from .expression import Names, source
+from .expression import Names
 from .layout import INDENT, plain_text, wrapped
-from .legal import legal, legal_names
+from .legal import legal
 from .loops import Scope, arrays_of, block_lines, scalar_names
 from .plan import Phase, Plan, Step, Task
 from .request import Update
+from .rule import Rule
 
 OPTIONS = 'fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, error_model="numpy"'
 HELPER = f"@njit({OPTIONS}, no_cpython_wrapper=True, no_cfunc_wrapper=True)"
@@ -166,8 +164,6 @@ class RoutineWriter:
         phases = list(self.plan.phases)
         update = self.routine.update
         descriptions: list[dict[str, object]] = []
-        if self.routine.gathers:
-            self._step_function()
         if self.routine.gathers and phases and not self._gathers_within(phases[0]):
             descriptions.append(self._gather_phase())
         noise_phase = self._noise_phase()
@@ -433,91 +429,30 @@ class RoutineWriter:
 
     # updates
 
-    def _scalar_names(self, update: Update) -> list[str]:
-        """What all elements share: t, lr, the optimiser's scalar states and what is computed from them."""
-        rule = update.optimiser
-        names = ["t", "lr", *rule.scalars, *(name for name, _ in rule.scalar_updates)]
-        return list(dict.fromkeys(names))
-
-    def _names_of_rule(self, update: Update) -> dict[str, str]:
-        """What the optimiser's names are in the source."""
-        rule = update.optimiser
-        states, computed = list(rule.states), [name for name, _ in rule.updates]
-        names = ["w", "g", "t", "lr", *states, *self._scalar_names(update), *computed]
-        return legal_names(names, arrays=states, taken=("k", "scale"))
-
-    def _step_function(self) -> None:
-        """What is computed once a step: the step's number, its learning rate, the optimiser's scalars."""
-        update = self.routine.update
-        assert update is not None
-        names = self._scalar_names(update)
-        local = self._names_of_rule(update)
-        lines = ["t = scalars[0] + 1.0", "scalars[0] = t", "lr = rates[table[2]]", "scalars[1] = lr"]
-        known = Names(scalars=local, cast="")
-        states = list(update.optimiser.scalars)
-        lines += [f"{local[n]} = scalars[{names.index(n)}]" for n in states]
-        for name, expr in update.optimiser.scalar_updates:
-            lines += [
-                f"{local[name]} = {source(expr, known)}",
-                f"scalars[{names.index(name)}] = {local[name]}",
-            ]
-        self._step_lines = lines
-
-    def _scalars_view(self) -> str:
-        update = self.routine.update
-        assert update is not None
-        return f"scalars = view(table[{self._slot('@scalars')}], ({len(self._scalar_names(update))},), np.float64)"
+    @property
+    def _rule(self) -> Rule:
+        assert self.routine.update is not None
+        return Rule(self.routine.update, self.item, self._slot("@scalars"))
 
     def _step_call(self) -> list[str]:
-        return [
-            self._scalars_view(),
-            f"rates = view(table[{self._slot('@rates')}], (table[2] + 1,), np.float64)",
-            *self._step_lines,
-        ]
+        rule = self._rule
+        rates = f"rates = view(table[{self._slot('@rates')}], (table[2] + 1,), np.float64)"
+        return [rule.scalars_view(), rates, *rule.once_a_step()]
 
     def _update_function(self) -> str:
         """The optimiser's rule for some elements of any parameter, one after the other; returns its name."""
-        update = self.routine.update
-        assert update is not None
-        rule = update.optimiser
-        states = list(rule.states)
-        local = self._names_of_rule(update)
-        places = ["gradients", "weights", *(local[s] for s in states)]
-        starts = ["gradients_at", *(f"{place}_at + first*{self.item}" for place in places[1:])]
-        arrays = ["gradients", "weights", *(f"{local[s]}_of" for s in states)]
-        head = [
-            self._scalars_view(),
-            *(f"{array} = view({start}, (count,), real)" for array, start in zip(arrays, starts, strict=True)),
-            *(f"{local[n]} = real(scalars[{k}])" for k, n in enumerate(self._scalar_names(update)) if _reads(rule, n)),
-        ]
-        body = ["g = gradients[k]" + ("*scale" if update.clip_norm is not None else "")]
-        if update.clip_value is not None:
-            limit = f"real({update.clip_value!r})"
-            body.append(f"g = min(max(g, -{limit}), {limit})")
-        body.append("w = weights[k]")
-        body += [f"{local[s]} = {local[s]}_of[k]" for s in states]
-        names = Names(scalars=local)
-        for name, expr in rule.updates:
-            body.append(f"{local[name]} = {source(expr, names)}")
-        body += [f"{local[s]}_of[k] = {local[s]}" for s in states]
-        body.append("weights[k] = w")
-        lines = [*head, "for k in range(count):", *(INDENT + line for line in body)]
-        arguments = ["table", "first", "count", *(f"{place}_at" for place in places)]
-        if update.clip_norm is not None:
-            arguments.append("scale")
-        comment = plain_text(f"{rule.name}, for some elements of a parameter, which stands where the addresses say")
-        return self.module.function(HELPER, "update", arguments, comment, lines)
+        rule = self._rule
+        name = rule.update.optimiser.name
+        comment = plain_text(f"{name}, for some elements of a parameter, which stands where the addresses say")
+        return self.module.function(HELPER, "update", rule.arguments(), comment, rule.for_elements())
 
     def _update_calls(self, parameter: str, gradient_address: str) -> list[str]:
         """Apply the update to a block, as one row of numbers."""
-        update = self.routine.update
-        assert update is not None
-        name, states = self._update_function(), list(update.optimiser.states)
-        row = self._row_elements(parameter)
+        rule, name, row = self._rule, self._update_function(), self._row_elements(parameter)
         elements = ["first", "last - first"] if row == 1 else [f"first*{row}", f"(last - first)*{row}"]
-        slots = [self._slot(parameter, after=after) for after in ("", *(f"@{s}" for s in states))]
+        slots = [self._slot(parameter, after=after) for after in ("", *(f"@{s}" for s in rule.states))]
         arguments = ["table", *elements, gradient_address, *(f"table[{slot}]" for slot in slots)]
-        if update.clip_norm is not None:
+        if rule.update.clip_norm is not None:
             arguments.append("scale")
         return [f"{name}({', '.join(arguments)})"]
 
@@ -580,7 +515,3 @@ class RoutineWriter:
             f"{INDENT}total += squares[i]",
             f"scale = real(min(1.0, {limit!r}/(sqrt(total) + 1e-6)))  # clip by the global norm",
         ]
-
-
-def _reads(rule: Optimiser, name: str) -> bool:
-    return any(sp.Symbol(name, real=True) in expr.free_symbols for _, expr in rule.updates)
