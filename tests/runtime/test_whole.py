@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.codegen import emit, loops
+from chainrule.codegen import loops, rule
 from chainrule.runtime import kernels
 from chainrule.runtime.differences import at_point, point_of
 from chainrule.runtime.stepped import noise_at
@@ -36,8 +36,8 @@ def test_a_sound_model_holds_as_a_whole() -> None:
 def test_a_wrong_line_of_the_update_is_named(
     monkeypatch: pytest.MonkeyPatch, right: str, wrong: str, named: str
 ) -> None:
-    source = emit.source
-    monkeypatch.setattr(emit, "source", lambda *arguments: source(*arguments).replace(right, wrong))
+    source = rule.source
+    monkeypatch.setattr(rule, "source", lambda *arguments: source(*arguments).replace(right, wrong))
     model = cr.Model(1, [cr.Dense(1)])
     faults = [w.fault for w in wholes(model, cr.Adam(1e-3)) if w.fault]
     assert len(faults) == 2
