@@ -21,7 +21,7 @@ from .layout import INDENT, plain_text, wrapped
 from .legal import legal
 from .loops import Scope, arrays_of, block_lines, scalar_names
 from .parts import ARGUMENTS, COMMENT, COUNT, COUNT_BLOCKS, Parts
-from .plan import Phase, Plan, Step, Task
+from .plan import GIVEN, Phase, Plan, Step, Task
 from .request import Update
 from .rule import Rule
 
@@ -35,7 +35,6 @@ SCRATCH_ALIGNMENT = 64
 VIEW = re.compile(r"\w+ = view\(table\[\d+\], ")  # of a whole array, which has this name wherever it is read
 FEW_ELEMENTS = 512  # of gradients that are one task together
 BATCH, BLOCK, BLOCKS = "N", "rows", "blocks"  # in shapes: samples of a batch; of a block, for each worker; blocks
-GIVEN = (Role.INPUT, Role.STATE, Role.TARGET, Role.WEIGHT)
 
 
 @dataclass(frozen=True)
@@ -162,17 +161,17 @@ class RoutineWriter:
 
     def workspace(self) -> dict[str, object]:
         """Types and shapes of everything that the runtime allocates."""
-        program, own = self.program, self.routine.original
-        noise = {own.get(t.name, t.name): ("real", _shape(t, program)) for t in program.role(Role.NOISE)}
+        program, own, passing = self.program, self.routine.original, self.plan.passing
+        gathered = [t for t in program.tensors if t.name in passing]
         made = {
-            own.get(e.name, e.name): (
-                "integer" if e.kind is Kind.INTEGER else "real",
-                _shape(e.tensor, program, BLOCK if e.name in self.plan.passing else BATCH),
+            own.get(t.name, t.name): (
+                "integer" if t.kind is Kind.INTEGER else "real",
+                _shape(t, program, BLOCK if t.name in passing else BATCH),
             )
-            for e in program.equations
+            for t in (*program.role(Role.NOISE), *gathered, *(e.tensor for e in program.equations))
         }
         parts = {} if self.parts is None else {"@parts": ("real", (BLOCKS, self.parts.numbers))}
-        return {**noise, **made, **parts}
+        return {**made, **parts}
 
     # which parameters are updated when
 

@@ -28,6 +28,7 @@ from ..symbolic.language import (
     Index,
     Kind,
     Program,
+    Role,
     elements,
     name_of,
     where_of,
@@ -37,6 +38,8 @@ FEWEST_ROWS = 32  # of a task by samples
 PARTS, FEWEST_ELEMENTS = 4, 2_048  # a gradient is cut into so many parts, and not into smaller ones
 MOST_IN_PARTS = 2**17  # numbers that each block of samples may make a part of
 WIDE, UNITS = 250_000, 128  # multiplications of one sample in a product that is cut into blocks of so many units
+
+GIVEN = (Role.INPUT, Role.STATE, Role.TARGET, Role.WEIGHT)  # of every sample
 
 Growth = tuple[tuple[int, int], ...]  # (k, c), ...: the most are c N^k for a batch of N samples
 
@@ -153,7 +156,7 @@ def plan(
         _growth((p.depth for p in products), program),
         _growth((_loops_of(p) for p in products if p.left_transposed), program),
         _separate(program, phase, gradients),
-        frozenset(row_names) if sums else _passing(program, phase, row_names) if passing else frozenset(),
+        _all_rows(program, phases[0]) if sums else _passing(program, phase, row_names) if passing else frozenset(),
         sums,
     )
 
@@ -303,6 +306,13 @@ def _has_parts(equation: Equation, program: Program, before: Container[str]) -> 
         return False
     term = Equation(equation.name, (SAMPLE_INDEX, *equation.indices), total.function)
     return by_rows(term, program) and not any(name in before for name in term.reads)
+
+
+def _all_rows(program: Program, phase: Phase) -> frozenset[str]:
+    """What is computed by rows, and the samples themselves where only rows read them."""
+    given = {t.name for role in GIVEN for t in program.role(role)}
+    by_tasks = {name for task in phase.tasks for s in task.steps for name in s.equation.reads}
+    return frozenset(s.equation.name for s in phase.rows) | (frozenset() if given & by_tasks else given)
 
 
 def _multiplications(product: Product, program: Program) -> int:

@@ -459,11 +459,14 @@ class Training:
         self._room, self._addresses = threads, None
 
     def _given(self, samples):
+        """Arrays for a batch that is gathered as a whole."""
         kernels, arrays = self.machine.kernels, {}
+        by_blocks = kernels["workspace"]["train"]
         for what in ("inputs", "targets", "weights"):
             for name, (kind, shape) in kernels[what].items():
                 dtype = np.int64 if kind == "integer" else self.machine.real
-                arrays[name] = aligned((samples, *shape), dtype)
+                if name not in by_blocks:
+                    arrays[name] = aligned((samples, *shape), dtype)
         return arrays
 
     def run(self, given, order, rates, keys, first=0, last=None, kept=None):
