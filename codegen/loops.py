@@ -10,6 +10,7 @@ Three ways to compute an equation:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -72,6 +73,7 @@ class Nest:
 
 
 PLACE = sp.Symbol("_k", integer=True, nonnegative=True)  # in a run; no name of a model begins in this way
+FEW_COLUMNS = 4  # of sums of rows: a loop adds them up
 FEW_IN_A_ROW = 64  # elements of a sample: a vectorised loop over fewer spends much of its time on its rest
 
 
@@ -92,6 +94,14 @@ def block_lines(steps: Sequence[Step], scope: Scope) -> list[str]:
             flush()
             lines += product_lines(step, scope)
             finished = None if added_row(step, scope) else after_product(equation)
+            if finished is not None:
+                _append(nests, _elementwise(replace(step, equation=finished), scope), finished)
+            continue
+        matrix = rows_to_sum(equation, scope)
+        if matrix is not None:
+            flush()
+            lines.append(cited(_sum_rows(equation, matrix, scope), step))
+            finished = after_product(equation)
             if finished is not None:
                 _append(nests, _elementwise(replace(step, equation=finished), scope), finished)
             continue
@@ -402,6 +412,33 @@ def added_row(step: Step, scope: Scope) -> str | None:
     alike = where_of(rest) == tuple(i.symbol for i in product.columns) and tensor.kind is Kind.REAL
     fits = tuple(i.extent for i in tensor.indices) == tuple(i.extent for i in product.columns)
     return tensor.name if alike and fits else None
+
+
+def rows_to_sum(equation: Equation, scope: Scope) -> sp.Indexed | None:
+    """The matrix whose rows are added up, where an equation does that: sum_n dz[n,i], say. No sum of few columns."""
+    total = equation.contraction
+    if not equation.indices or not isinstance(total, sp.Sum) or not isinstance(total.function, sp.Indexed):
+        return None
+    read, tensor = total.function, scope.program.by_name[name_of(total.function)]
+    along = (*_bound(total), *equation.indices)
+    alike = where_of(read) == tuple(i.symbol for i in along) and tensor.kind is equation.kind is Kind.REAL
+    if not alike or tuple(i.extent for i in tensor.indices) != tuple(i.extent for i in along):
+        return None
+    columns = math.prod(scope.program.size(i.extent) for i in equation.indices)
+    return read if columns >= FEW_COLUMNS else None
+
+
+def _sum_rows(equation: Equation, matrix: sp.Indexed, scope: Scope) -> str:
+    """sum_rows(rows, columns, matrix, offset, stride, out, offset)"""
+    whole, free, bound = replace(scope, leading=None), equation.indices, _bound(equation.contraction)
+    led, at, out_at = scope.leading, "0", "0"
+    if led is not None and led.symbol == free[0].symbol:
+        at = _times("first", _count(free[1:], whole))
+        out_at = "0" if equation.name in scope.names.offsets else at
+    elif led is not None and led.symbol == bound[0].symbol:
+        at = _times("first", _count((*bound[1:], *free), whole))
+    numbers = _count(bound, scope), _count(free, scope), name_of(matrix), at, _count(free, whole)
+    return f"sum_rows({', '.join((*numbers, equation.name, out_at))})"
 
 
 def after_product(equation: Equation) -> Equation | None:

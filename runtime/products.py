@@ -16,6 +16,7 @@ from .assembly import WORD, written
 from .control import DEEPEST, MOST_TURNED
 from .tiles import (
     SMALL_TILE_ROWS,
+    SUMS_AT_ONCE,
     TILE_ROWS,
     Vectors,
     clear,
@@ -25,6 +26,7 @@ from .tiles import (
     pack_left,
     repeat,
     spread_out,
+    sum_rows,
     tile,
     turn,
     vector_bytes,
@@ -41,13 +43,14 @@ def write_product(module, real, name):
     """Write the product for one type of numbers into a module.
 
     out[r, c] = start[c] + sum_k left[r, k] right[k, c], row-major, by addresses and by strides in elements. A turned
-    matrix is stored as its transpose. Where the address of `start` is 0, it stands for zeros.
+    matrix is stored as its transpose. Where the address of `start` is 0, it stands for zeros; where that of `left` is,
+    for a row of ones.
     """
     functions = {
         "wide": tile(TILE_ROWS, 2), "small": tile(SMALL_TILE_ROWS, 2), "some": tile(TILE_ROWS, 2, overlapping=True),
         "narrow": tile(TILE_ROWS, 1, masked=True), "line": tile(1, 2, masked=True), "tall": tile(2 * TILE_ROWS, 1),
         "dots": dots, "spread_out": spread_out, "clear": clear, "repeat": repeat, "fill": fill, "turn": turn,
-        "pack": pack, "pack_left": pack_left(TILE_ROWS),
+        "pack": pack, "pack_left": pack_left(TILE_ROWS), "pair": tile(2, 2), "sum_rows": sum_rows,
     }  # fmt: skip
     kind = partial(Vectors, real=real)
     inner = {name: written(module, name, emit, kind, inside=True) for name, emit in functions.items()}
@@ -71,6 +74,9 @@ class _Product(SimpleNamespace):
     def write(self):
         """Write all ways, and which of them is taken when."""
         code, rows, columns, depth, lanes = self.code, self.rows, self.columns, self.depth, self.code.lanes
+        with code.when(self.left == 0):
+            self.rows_of_ones()
+            code.leave()
         with code.when((depth > DEEPEST) | (self.left_turned & (rows * columns * depth > MOST_TURNED))):
             self.by_blas()
             code.leave()
@@ -90,6 +96,10 @@ class _Product(SimpleNamespace):
             code.leave()
         with code.when(self.right_turned & (self.left_step == 1) & (depth >= 4 * lanes) & (8 * columns <= 5 * lanes)):
             self.few_columns()
+            code.leave()
+        few = (columns > 0) & (2 * columns <= lanes) & (rows >= 2 * lanes) & (self.start == 0)
+        with code.when(self.left_turned & ~self.right_turned & few):
+            self.turned_about()
             code.leave()
         self.in_tiles()
 
@@ -141,6 +151,31 @@ class _Product(SimpleNamespace):
                 height = self.code.smaller(lanes, self.rows - r)
                 self.inner.dots(self.depth, self.column(c), self.row(r), self.left_row, sums, height, self.same_start)
                 self.inner.spread_out(height, sums, self.result(r, c), self.out_stride)
+
+    def rows_of_ones(self):
+        code, some = self.code, SUMS_AT_ONCE * self.code.lanes
+        for c in code.range(0, self.columns, some):
+            width = code.smaller(some, self.columns - c)
+            self.inner.sum_rows(self.depth, self.right + code.size * c, self.right_stride, self.result(0, c), width)
+
+    def turned_about(self):
+        """Few columns are the few rows of the transposed product, of which the left matrix has panels as it lies."""
+        code, wide, sums = self.code, 2 * self.code.lanes, self.code.stack(4 * vector_bytes())
+
+        def of(inner, columns, c, r):
+            inner(self.depth, self.right + code.size * c, 1, self.right_stride, self.left + code.size * r,
+                  self.left_stride, sums, wide, wide, self.same_start)  # fmt: skip
+            for k in range(columns):
+                self.inner.spread_out(wide, sums + code.size * k * wide, self.result(r, c + k), self.out_stride)
+
+        for begin in code.range(0, self.rows, wide):
+            r = code.smaller(begin, self.rows - wide)
+            with code.either(self.columns == 1) as (one, more):
+                with one:
+                    of(self.inner.line, 1, 0, r)
+                with more:
+                    for first in code.range(0, self.columns, 2):
+                        of(self.inner.pair, 2, code.smaller(first, self.columns - 2), r)
 
     def in_tiles(self):
         """Panel by panel, and in each tile by tile. A left matrix whose columns lie far apart is packed, some tiles of

@@ -53,8 +53,21 @@ def flat(context, array, at):
     return row(array, types.int64), codegen
 
 
+def _address(context, builder, signature, arguments, k, at):
+    """Of an element of the array that is argument k."""
+    data = make_array(signature.args[k])(context, builder, arguments[k]).data
+    return builder.ptrtoint(builder.gep(data, [at]), ir.IntType(64))
+
+
+def _call_product(context, builder, real, passed):
+    """Call the product of `products.py`."""
+    kind = ir.FunctionType(ir.VoidType(), [p.type for p in passed])
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, f"chainrule_product_{real.name}"), passed)
+    return context.get_dummy_value()
+
+
 def _product(start):
-    """What calls the product of `products.py`; `start` is an argument where the product is added to a row."""
+    """What calls the product; `start` is an argument where the product is added to a row."""
 
     def typed(left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right, right_at,
               right_stride, out, out_at, out_stride, *row):  # fmt: skip
@@ -64,19 +77,12 @@ def _product(start):
         )
 
         def codegen(context, builder, signature, arguments):
-            def address(k, at=None):
-                data = make_array(signature.args[k])(context, builder, arguments[k]).data
-                return builder.ptrtoint(builder.gep(data, [at]) if at is not None else data, ir.IntType(64))
-
-            turned = [builder.zext(arguments[k], ir.IntType(64)) for k in (0, 1)]
-            passed = [*turned, *arguments[2:5]]
+            passed = [*(builder.zext(arguments[k], ir.IntType(64)) for k in (0, 1)), *arguments[2:5]]
             for k in (5, 8, 11):
-                passed += [address(k, arguments[k + 1]), arguments[k + 2]]
-            passed.append(address(14) if start else ir.IntType(64)(0))
-            kind = ir.FunctionType(ir.VoidType(), [p.type for p in passed])
-            name = f"chainrule_product_{signature.args[11].dtype.name}"
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), passed)
-            return context.get_dummy_value()
+                passed += [_address(context, builder, signature, arguments, k, arguments[k + 1]), arguments[k + 2]]
+            zero = ir.IntType(64)(0)
+            passed.append(_address(context, builder, signature, arguments, 14, zero) if start else zero)
+            return _call_product(context, builder, signature.args[11].dtype, passed)
 
         return signature, codegen
 
@@ -98,6 +104,22 @@ def affine(context, left_turned, right_turned, rows, columns, depth, left, left_
     """out = row + left right: the product, added to the same row of numbers everywhere."""
     return _product(start=True)(left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right,
                                 right_at, right_stride, out, out_at, out_stride, row)  # fmt: skip
+
+
+@intrinsic
+def sum_rows(context, rows, columns, given, given_at, given_stride, out, out_at):
+    """out = the sum of the rows of a part of an array, which begins and has rows as those of `gemm`."""
+    word = types.int64
+
+    def codegen(context, builder, signature, arguments):
+        rows, columns, _, given_at, given_stride, _, out_at = arguments
+        zero, one = ir.IntType(64)(0), ir.IntType(64)(1)
+        matrix = _address(context, builder, signature, arguments, 2, given_at)
+        total = _address(context, builder, signature, arguments, 5, out_at)
+        passed = [one, zero, one, columns, rows, zero, zero, matrix, given_stride, total, columns, zero]
+        return _call_product(context, builder, signature.args[5].dtype, passed)
+
+    return types.void(word, word, given, word, word, out, word), codegen
 
 
 # ---- elementary functions that Python's math lacks

@@ -23,6 +23,9 @@ TILE_ROWS = {64: 14, 32: 6, 16: 6}[vector_bytes()]  # with two vectors of column
 SMALL_TILE_ROWS = 4  # for what is left: accumulators enough to hide the latency of a multiplication
 
 
+SUMS_AT_ONCE = 4  # vectors of columns
+
+
 class Place:
     """Where a number is: what LLVM knows its address as."""
 
@@ -177,6 +180,21 @@ def dots(code, depth, left, right, right_row, out, width, start):
     there = code.mask(width)
     sums = code.builder.fadd(code.vector_at(code.at(start, 0), there), _sums(code, totals))
     code.put_vector(sums, code.at(out, 0), there)
+
+
+def sum_rows(code, depth, matrix, matrix_row, out, width):
+    """out[c] = sum_k matrix[k, c] for some vectors of columns, `width` of them there."""
+    columns = [code.word(c * code.lanes) for c in range(SUMS_AT_ONCE)]
+    masks = [code.mask(width - c) for c in columns]
+
+    def step(k, totals):
+        line = code.at(matrix, matrix_row * k)
+        read = (code.vector_at(code.at(line, c), mask) for c, mask in zip(columns, masks, strict=True))
+        return [code.builder.fadd(total, x) for total, x in zip(totals, read, strict=True)]
+
+    totals = code.accumulate(depth, 1, [code.zero] * SUMS_AT_ONCE, step)
+    for total, c, mask in zip(totals, columns, masks, strict=True):
+        code.put_vector(total, code.at(out, c), mask)
 
 
 def _lines(code, matrix, row, width):

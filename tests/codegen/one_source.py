@@ -28,7 +28,7 @@ from .plain_python import PythonMachine
 
 COUNT, ROWS = 3, 2  # samples; of a block, so that there are two blocks
 CITED = re.compile(r"# \((\d+)\)")
-PRODUCTS, OUT = ("gemm", "affine"), 11  # the place of the result among their arguments
+OUT = {"gemm": 11, "affine": 11, "sum_rows": 5}  # the place of the result among the arguments
 CLOSE = 1e-9
 INTERVALS = ((-0.9, 0.9), (0.2, 0.9))  # the second for roots and logarithms
 
@@ -109,8 +109,8 @@ def _array_made(statement: ast.stmt) -> str | None:
     """The array that a statement stores into."""
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         call = statement.value
-        if isinstance(call.func, ast.Name) and call.func.id in PRODUCTS:
-            return ast.unparse(call.args[OUT])
+        if isinstance(call.func, ast.Name) and call.func.id in OUT:
+            return ast.unparse(call.args[OUT[call.func.id]])
     targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
     for target in targets:
         if isinstance(target, ast.Subscript):

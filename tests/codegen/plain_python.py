@@ -64,6 +64,10 @@ def affine(*arguments: Any) -> None:
     made[...] = made + row.reshape(-1)[:columns]
 
 
+def sum_rows(rows: int, columns: int, given: np.ndarray, at: int, stride: int, out: np.ndarray, out_at: int) -> None:
+    part(out, out_at, False, 1, columns, columns)[...] = part(given, at, False, rows, columns, stride).sum(axis=0)
+
+
 def flat(array: np.ndarray, at: int) -> np.ndarray:
     return array.reshape(-1)[at:]
 
@@ -102,6 +106,7 @@ NAMES: Mapping[str, Any] = {
     "sigmoid": sigmoid,
     "sign": sign,
     "softplus": softplus,
+    "sum_rows": sum_rows,
     "uniform": uniform,
     "view": view,
 }

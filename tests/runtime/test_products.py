@@ -36,6 +36,12 @@ def test_products_for_vectors_of_any_width(width: int, dtype: str, monkeypatch: 
         np.testing.assert_array_equal(out[:rows, :columns], left @ right + started * start, err_msg=what)
         assert (out[rows:] == UNTOUCHED).all(), what
         assert (out[:, columns:] == UNTOUCHED).all(), what
+        out[...] = UNTOUCHED
+        b = _wider(right, beside, dtype)
+        function(True, False, 1, columns, depth, 0, 0, b.ctypes.data, b.shape[1], out.ctypes.data, out.shape[1], 0)
+        np.testing.assert_array_equal(out[0, :columns], right.sum(axis=0), err_msg=what)
+        assert (out[1:] == UNTOUCHED).all(), what
+        assert (out[:, columns:] == UNTOUCHED).all(), what
 
 
 def _wider(matrix: np.ndarray, beside: int, dtype: str) -> np.ndarray:
