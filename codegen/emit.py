@@ -29,9 +29,11 @@ OPTIONS = 'fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, error_model="
 HELPER = f"@njit({OPTIONS}, no_cpython_wrapper=True, no_cfunc_wrapper=True)"
 FIXED_SLOTS = (  # no tensor has such a name
     "@samples", "@start", "@step", "@gathering", "@key", "@scratch", "@rows", "@given", "@width", "@strange",
+    "@end",
 )  # fmt: skip
+FETCHED = range(8, 257)  # numbers of a sample that are fetched a step ahead: fewer wait little, more come in a row
 ROWS = 0  # among the sizes of blocks of samples: the size that fits the model and the batch, table[6]
-SCRATCH_ALIGNMENT = 64
+SCRATCH_ALIGNMENT = LINE_BYTES = 64
 VIEW = re.compile(r"\w+ = view\(table\[\d+\], ")  # of a whole array, which has this name wherever it is read
 FEW_ELEMENTS = 512  # of gradients that are one task together
 BATCH, BLOCK, BLOCKS = "N", "rows", "blocks"  # in shapes: samples of a batch; of a block, for each worker; blocks
@@ -420,7 +422,9 @@ class RoutineWriter:
 
     def _gather_lines(self, names: Sequence[str], in_view: Sequence[str]) -> list[str]:
         """Copy the block's samples from the data set, in the order of this epoch."""
-        lines = [f"order = view(table[{self._slot('@order')}], (table[1] + samples,), np.int64)"]
+        ahead = self._fetch_lines(names)
+        steps = "2*samples" if ahead else "samples"
+        lines = [f"order = view(table[{self._slot('@order')}], (table[1] + {steps},), np.int64)"]
         for name in names:
             if name not in in_view:
                 lines.append(self._view(name))
@@ -440,7 +444,22 @@ class RoutineWriter:
                 depth += 1
             at = ", ".join(["{}", *loops])
             lines.append(f"{INDENT * depth}{name}[{at.format('n')}] = data_{name}[{at.format('sample')}]")
-        return ["if table[3]:  # gather this block's samples", *(INDENT + line for line in lines)]
+        return ["if table[3]:  # gather this block's samples", *(INDENT + line for line in (*lines, *ahead))]
+
+    def _fetch_lines(self, names: Sequence[str]) -> list[str]:
+        """Have the samples of the same block in the next step fetched; while parts are made, they would be lost."""
+        sizes = {name: self._row_elements(name) for name in names}
+        fetched = {} if self.parts else {name: size for name, size in sizes.items() if size in FETCHED}
+        if not fetched:
+            return []
+        lines = [f"if table[1] + 2*samples <= table[{self.module.slots['@end']}]:  # fetch those of the next step"]
+        lines.append(f"{INDENT}for n in range(first, last):")
+        lines.append(f"{INDENT * 2}sample = order[table[1] + samples + n]")
+        for name, size in fetched.items():
+            item = 8 if self._tensor(name).kind is Kind.INTEGER else self.item
+            lines.append(f"{INDENT * 2}for k in range(0, {size}, {LINE_BYTES // item}):")
+            lines.append(f"{INDENT * 3}fetch(data_{name}, sample*{size} + k)")
+        return lines
 
     def _noise_lines(self, tensor: Tensor, number: int, in_view: Sequence[str]) -> list[str]:
         lines = [] if tensor.name in in_view else [self._view(tensor.name)]

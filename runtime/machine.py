@@ -484,6 +484,7 @@ class Training:
         table, slots = self._table(given), self.machine.kernels["slots"]
         for name, array in (("@order", order), ("@losses", losses), ("@rates", rates)):
             table[slots[name]] = array.ctypes.data
+        table[slots["@end"]] = len(order)
         copies = (0, 0, 0) if kept is None else (kept.ctypes.data, self.live.ctypes.data, self.live.nbytes // 8)
         samples, where = len(order) // len(keys), keys.ctypes.data
         self.machine.run("train", table, samples, self.batch, self.threads, first, last, keys=where, kept=copies)

@@ -13,6 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
+READ, INTO_L2, DATA = 0, 2, 1  # of a hint to fetch: why, how near, what
 FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}  # not nnan, ninf: a NaN must stay one
 
 
@@ -104,6 +105,21 @@ def affine(context, left_turned, right_turned, rows, columns, depth, left, left_
     """out = row + left right: the product, added to the same row of numbers everywhere."""
     return _product(start=True)(left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right,
                                 right_at, right_stride, out, out_at, out_stride, row)  # fmt: skip
+
+
+@intrinsic
+def fetch(context, array, at):
+    """Have the cache line of an element fetched, which will soon be read; a hint that changes nothing."""
+
+    def codegen(context, builder, signature, arguments):
+        data = make_array(signature.args[0])(context, builder, arguments[0]).data
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        hint = [ir.IntType(32)(k) for k in (READ, INTO_L2, DATA)]
+        kind = ir.FunctionType(ir.VoidType(), [place.type, *(k.type for k in hint)])
+        builder.call(builder.module.declare_intrinsic("llvm.prefetch", [place.type], kind), [place, *hint])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
 
 
 @intrinsic

@@ -68,6 +68,10 @@ def sum_rows(rows: int, columns: int, given: np.ndarray, at: int, stride: int, o
     part(out, out_at, False, 1, columns, columns)[...] = part(given, at, False, rows, columns, stride).sum(axis=0)
 
 
+def fetch(array: np.ndarray, at: int) -> None:
+    assert 0 <= at < array.size, "what is fetched is not there"
+
+
 def flat(array: np.ndarray, at: int) -> np.ndarray:
     return array.reshape(-1)[at:]
 
@@ -98,6 +102,7 @@ uniform = getattr(support.uniform, "py_func", support.uniform)  # the function i
 NAMES: Mapping[str, Any] = {
     **{name: getattr(math, name) for name in ELEMENTARY if hasattr(math, name)},
     "affine": affine,
+    "fetch": fetch,
     "flat": flat,
     "gemm": gemm,
     "maximum": np.maximum,
