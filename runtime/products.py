@@ -26,7 +26,7 @@ from .tiles import (
     pack_left,
     repeat,
     spread_out,
-    sum_rows,
+    add_rows,
     tile,
     turn,
     vector_bytes,
@@ -50,7 +50,7 @@ def write_product(module, real, name):
         "wide": tile(TILE_ROWS, 2), "small": tile(SMALL_TILE_ROWS, 2), "some": tile(TILE_ROWS, 2, overlapping=True),
         "narrow": tile(TILE_ROWS, 1, masked=True), "line": tile(1, 2, masked=True), "tall": tile(2 * TILE_ROWS, 1),
         "dots": dots, "spread_out": spread_out, "clear": clear, "repeat": repeat, "fill": fill, "turn": turn,
-        "pack": pack, "pack_left": pack_left(TILE_ROWS), "pair": tile(2, 2), "sum_rows": sum_rows,
+        "pack": pack, "pack_left": pack_left(TILE_ROWS), "pair": tile(2, 2), "add_rows": add_rows,
     }  # fmt: skip
     kind = partial(Vectors, real=real)
     inner = {name: written(module, name, emit, kind, inside=True) for name, emit in functions.items()}
@@ -156,7 +156,7 @@ class _Product(SimpleNamespace):
         code, some = self.code, SUMS_AT_ONCE * self.code.lanes
         for c in code.range(0, self.columns, some):
             width = code.smaller(some, self.columns - c)
-            self.inner.sum_rows(self.depth, self.right + code.size * c, self.right_stride, self.result(0, c), width)
+            self.inner.add_rows(self.depth, self.right + code.size * c, self.right_stride, self.result(0, c), width)
 
     def turned_about(self):
         """Few columns are the few rows of the transposed product, of which the left matrix has panels as it lies."""

@@ -182,7 +182,7 @@ def dots(code, depth, left, right, right_row, out, width, start):
     code.put_vector(sums, code.at(out, 0), there)
 
 
-def sum_rows(code, depth, matrix, matrix_row, out, width):
+def add_rows(code, depth, matrix, matrix_row, out, width):
     """out[c] = sum_k matrix[k, c] for some vectors of columns, `width` of them there."""
     columns = [code.word(c * code.lanes) for c in range(SUMS_AT_ONCE)]
     masks = [code.mask(width - c) for c in columns]
