@@ -17,7 +17,9 @@ WORTH_A_SECOND = 400_000  # operations that are worth a second block, and a thre
 FORWARD, LONGER = ("predict", "evaluate"), 4  # their blocks may be longer: a worker keeps what passes for one block
 WIDE = 65_536  # multiplications of one sample in one product, above which a block needs more rows
 FEWEST_ROWS, FEWEST_WIDE_ROWS, MOST_ROWS = 16, 64, 512  # turning the weights costs as much as some rows
+MOST_WIDE_ROWS = 256  # with so many, turning wide weights costs next to nothing
 MANY_BLOCKS = 8  # enough for the threads; then the blocks grow first
+FEW_BLOCKS = 2  # of a batch with a wide product: one would leave all threads but one with nothing to do
 
 
 def rows_of_block(samples, operations, largest_product):
@@ -26,9 +28,10 @@ def rows_of_block(samples, operations, largest_product):
     Enough work to be worth a thread, few enough samples to stay in a cache; blocks of the same size, as far as it goes,
     and as many as a power of two, as threads often are.
     """
-    fewest = FEWEST_WIDE_ROWS
-    if largest_product <= WIDE:
-        fewest = min(fewest, max(FEWEST_ROWS, samples // MANY_BLOCKS))
+    wide = largest_product > WIDE
+    fewest = min(FEWEST_WIDE_ROWS, max(FEWEST_ROWS, samples // (FEW_BLOCKS if wide else MANY_BLOCKS)))
+    if wide:
+        fewest = max(fewest, min(MOST_WIDE_ROWS, samples // (2 * MANY_BLOCKS)))
     work = samples * operations
     blocks = 2 ** max(work >= WORTH_A_SECOND, (work // WORK_OF_A_BLOCK).bit_length() - 1)
     rows = min(MOST_ROWS, max(fewest, -(-samples // blocks)))
