@@ -35,7 +35,9 @@ def check(path: Path, overrides: Overrides) -> bool:
 
     print(summary(spec.model))
     rule = spec.training.optimiser
-    certificate = certificate_of(spec.model, rule if isinstance(rule, Optimiser) else None)
+    certificate = certificate_of(
+        spec.model, rule if isinstance(rule, Optimiser) else None, batch_size=spec.training.batch_size
+    )
     print(certificate)
     if certificate.holds:
         print(f"{path} is ok")

@@ -20,6 +20,7 @@ from .expression import Names
 from .layout import INDENT, plain_text, wrapped
 from .legal import legal
 from .loops import Scope, arrays_of, block_lines, scalar_names
+from .parts import ARGUMENTS, COMMENT, COUNT, COUNT_BLOCKS, Parts
 from .plan import Phase, Plan, Step, Task
 from .request import Update
 from .rule import Rule
@@ -33,7 +34,7 @@ ROWS = 0  # among the sizes of blocks of samples: the size that fits the model a
 SCRATCH_ALIGNMENT = 64
 VIEW = re.compile(r"\w+ = view\(table\[\d+\], ")  # of a whole array, which has this name wherever it is read
 FEW_ELEMENTS = 512  # of gradients that are one task together
-BATCH, BLOCK = "N", "rows"  # in shapes: the samples of a batch; those of a block, for each worker
+BATCH, BLOCK, BLOCKS = "N", "rows", "blocks"  # in shapes: samples of a batch; of a block, for each worker; blocks
 GIVEN = (Role.INPUT, Role.STATE, Role.TARGET, Role.WEIGHT)
 
 
@@ -106,7 +107,7 @@ def module_source(
         "scratch": max(writer.scratch_bytes() for writer in writers),
         "routines": module.phases,
         "needs": module.needs,
-        **_arrays(routines),
+        "workspace": {writer.routine.name: writer.workspace() for writer in writers},
     }
     shown = pprint.pformat(description, width=110, sort_dicts=False)
     parts = [
@@ -122,24 +123,6 @@ def module_source(
     return "\n".join(parts) + "\n"
 
 
-def _arrays(routines: Sequence[Routine]) -> dict[str, object]:
-    """Shapes of everything that the runtime allocates."""
-    workspace = {}
-    for routine in routines:
-        program = routine.plan.program
-        own = routine.original
-        made = {
-            own.get(e.name, e.name): (
-                "integer" if e.kind is Kind.INTEGER else "real",
-                _shape(e.tensor, program, BLOCK if e.name in routine.plan.passing else BATCH),
-            )
-            for e in program.equations
-        }
-        noise = {own.get(t.name, t.name): ("real", _shape(t, program)) for t in program.role(Role.NOISE)}
-        workspace[routine.name] = {**noise, **made}
-    return {"workspace": workspace}
-
-
 def _shape(tensor: Tensor, program: Program, samples: str = BATCH) -> tuple[object, ...]:
     return tuple(samples if i.extent == SAMPLES else program.size(i.extent) for i in tensor.indices) or (1,)
 
@@ -153,6 +136,7 @@ class RoutineWriter:
         self.item = 4 if real == "float32" else 8
         self.prefix = routine.name
         self.needs: dict[str, None] = {}
+        self.parts = Parts(self.plan, self.item, self._slot("@parts")) if self.plan.in_parts else None
 
     def _slot(self, name: str, before: str = "", after: str = "") -> int:
         """The place of an array in the table, under the model's own name for it."""
@@ -176,6 +160,20 @@ class RoutineWriter:
         self.module.phases[self.routine.name] = descriptions
         self.module.needs[self.routine.name] = tuple(self.needs)
 
+    def workspace(self) -> dict[str, object]:
+        """Types and shapes of everything that the runtime allocates."""
+        program, own = self.program, self.routine.original
+        noise = {own.get(t.name, t.name): ("real", _shape(t, program)) for t in program.role(Role.NOISE)}
+        made = {
+            own.get(e.name, e.name): (
+                "integer" if e.kind is Kind.INTEGER else "real",
+                _shape(e.tensor, program, BLOCK if e.name in self.plan.passing else BATCH),
+            )
+            for e in program.equations
+        }
+        parts = {} if self.parts is None else {"@parts": ("real", (BLOCKS, self.parts.numbers))}
+        return {**noise, **made, **parts}
+
     # which parameters are updated when
 
     def _fused(self, parameter: str) -> bool:
@@ -192,16 +190,20 @@ class RoutineWriter:
     def _names(self, steps: Sequence[Step], offsets: Mapping[str, str]) -> tuple[Names, list[str]]:
         """Names for a function, and the lines that read its single numbers."""
         assigned = [s.equation.name for s in steps]
-        scalars = scalar_names(self.program, arrays_of(steps), assigned)
+        scalars = scalar_names(self.program, self._arrays(steps), assigned)
         head = [f"{local} = {name}[0]" for name, local in scalars.items()]
-        return Names(offsets, scalars, {SAMPLES: "samples"}), head
+        return Names(offsets, scalars, {SAMPLES: "samples", COUNT: str(COUNT)}), head
+
+    def _arrays(self, steps: Sequence[Step]) -> list[str]:
+        """What some steps read or assign of the program."""
+        return [name for name in arrays_of(steps) if name in self.program.by_name]
 
     def _body(
         self, steps: Sequence[Step], leading: Index | None, offsets: Mapping[str, str]
     ) -> tuple[list[str], list[str]]:
         """The lines that compute some steps for a block, and the arrays they stand on."""
         names, head = self._names(steps, offsets)
-        return [*head, *block_lines(steps, self._scope(names, leading))], arrays_of(steps)
+        return [*head, *block_lines(steps, self._scope(names, leading))], self._arrays(steps)
 
     # phases
 
@@ -275,8 +277,10 @@ class RoutineWriter:
         return [condition, *(INDENT + line for line in lines), f"{INDENT}return", f"task -= {blocks}"]
 
     def _row_calls(self, number: int, steps: Sequence[Step]) -> list[str]:
-        body, arrays = self._body(steps, SAMPLE_INDEX, {})
-        views = [self._view(a) for a in arrays]
+        parts = self.parts if number == 0 else None
+        body, arrays = self._body((*steps, *(parts.steps() if parts else ())), SAMPLE_INDEX, {})
+        views = [parts.address()] if parts else []
+        views += [self._view(a, parts.place(a) if parts and a in parts.places else None) for a in arrays]
         fills = []
         if number == 0 and self.routine.gathers and self._gathers_within(self.plan.phases[0]):
             fills += self._gather_lines([t.name for t in self.program.tensors if t.role in GIVEN], arrays)
@@ -289,15 +293,18 @@ class RoutineWriter:
         parameter = task.gradient_of
         first, leading = task.steps[0].equation, task.leading
         offsets = {first.name: "first"} if parameter is not None and leading is not None else {}
-        body, arrays = self._body(task.steps, leading, offsets)
         if parameter is not None:
             fused = self._fused(parameter)
+            address = self._gradient_address(first.name, parameter, fused)
+            body, arrays = self._gradient(task, parameter, address, offsets)
             views = [self._view(a) for a in arrays if a != first.name]
-            lines = [*views, self._gradient_view(first.name, parameter, fused), *body]
+            if first.name in arrays:
+                views.append(self._gradient_view(first.name, parameter, fused))
+            lines = [*views, *body]
             if fused:
-                lines += self._update_calls(parameter, self._gradient_address(first.name, parameter, fused))
+                lines += self._update_calls(parameter, address)
             return lines
-        lines = [*(self._view(a) for a in arrays), *body]
+        lines = self._numbers(task)
         if self.routine.update is not None and any(
             self.routine.original.get(s.equation.name) == "L" for s in task.steps
         ):
@@ -306,6 +313,27 @@ class RoutineWriter:
                 "losses[table[2]] = L[0]",
             ]
         return lines
+
+    def _gradient(
+        self, task: Task, parameter: str, address: str, offsets: Mapping[str, str]
+    ) -> tuple[list[str], list[str]]:
+        """The lines that compute a block of a gradient, and the arrays they stand on."""
+        (step,) = task.steps
+        if self.parts is None or step not in self.parts:
+            return self._body(task.steps, task.leading, offsets)
+        self.module.function(HELPER, "summed", ARGUMENTS, COMMENT, self.parts.function())
+        line = self.parts.sum_of_an_array(step, *self._elements(parameter), address)
+        rest = self.parts.after_sum(step)
+        body, arrays = ([], []) if rest is None else self._body([rest], task.leading, offsets)
+        return [line, *body], arrays
+
+    def _numbers(self, task: Task) -> list[str]:
+        """The lines of a task that is no gradient."""
+        parts = self.parts
+        steps = [parts.sum_of_a_number(s) if parts and s in parts else s for s in task.steps]
+        body, arrays = self._body(steps, task.leading, {})
+        head = [COUNT_BLOCKS, parts.view()] if parts and steps != list(task.steps) else []
+        return [*map(self._view, arrays), *head, *body]
 
     # arrays behind addresses
 
@@ -318,9 +346,11 @@ class RoutineWriter:
         ]
         return f"({', '.join(words)}{',' if len(words) == 1 else ''})"
 
-    def _view(self, name: str) -> str:
+    def _view(self, name: str, place: str | None = None) -> str:
         tensor = self._tensor(name)
         kind = "np.int64" if tensor.kind is Kind.INTEGER else "real"
+        if place is not None:
+            return f"{name} = view({place}, {self._shape_source(tensor)}, {kind})"
         place = f"table[{self._slot(name)}]"
         if name in self.plan.passing:  # each worker has rows for a block, which begins at `first`
             place += f" + (worker*rows - first)*{self._row_elements(name) * (8 if kind == 'np.int64' else self.item)}"
@@ -448,13 +478,17 @@ class RoutineWriter:
 
     def _update_calls(self, parameter: str, gradient_address: str) -> list[str]:
         """Apply the update to a block, as one row of numbers."""
-        rule, name, row = self._rule, self._update_function(), self._row_elements(parameter)
-        elements = ["first", "last - first"] if row == 1 else [f"first*{row}", f"(last - first)*{row}"]
+        rule, name = self._rule, self._update_function()
         slots = [self._slot(parameter, after=after) for after in ("", *(f"@{s}" for s in rule.states))]
-        arguments = ["table", *elements, gradient_address, *(f"table[{slot}]" for slot in slots)]
+        arguments = ["table", *self._elements(parameter), gradient_address, *(f"table[{slot}]" for slot in slots)]
         if rule.update.clip_norm is not None:
             arguments.append("scale")
         return [f"{name}({', '.join(arguments)})"]
+
+    def _elements(self, parameter: str) -> tuple[str, str]:
+        """The elements of a block of a parameter: the first, and how many."""
+        row = self._row_elements(parameter)
+        return ("first", "last - first") if row == 1 else (f"first*{row}", f"(last - first)*{row}")
 
     def _separate_updates(self, update: Update) -> list[dict[str, object]]:
         """Updates that wait for all gradients: where a norm is clipped, or a parameter is still read."""

@@ -85,7 +85,8 @@ def programs_source(
         derived, numbers = (training, numbered_training) if name == "train" else (plain, numbered)
         if name == "train" and update is None:
             continue
-        routines.append(_routine(name, derived, numbers, update if name == "train" else None, outputs))
+        rule = update if name == "train" else None
+        routines.append(_routine(name, derived, numbers, rule, outputs, request.in_parts and name == "train"))
     steps = _steps(plain, numbered)
     head = banner(
         "Kernels generated from a model by chainrule", list(summary), *steps, update.optimiser if update else None,
@@ -111,8 +112,9 @@ def programs_source(
 
 
 def _routine(
-    name: str, derived: Derived, numbers: Mapping[str, int], update: Update | None, outputs: tuple[str, ...]
-) -> Routine:
+    name: str, derived: Derived, numbers: Mapping[str, int], update: Update | None, outputs: tuple[str, ...],
+    in_parts: bool,
+) -> Routine:  # fmt: skip
     gradients = {derived.adjoint[p.name]: p.name for p in derived.forward.parameters}
     wanted = {
         "predict": outputs,
@@ -132,7 +134,7 @@ def _routine(
     here = {renamed[q]: renamed[p] for q, p in gradients.items() if q in kept}
     own_numbers = {renamed[q]: number for q, number in numbers.items() if q in renamed}
     forward = name in ("predict", "evaluate")
-    made = plan(legal_program, own_numbers, {} if forward else here, passing=forward)
+    made = plan(legal_program, own_numbers, {} if forward else here, passing=forward, in_parts=in_parts)
     return Routine(name, made, here, original, update)
 
 
@@ -143,6 +145,7 @@ def work_of(made: Plan) -> dict[str, object]:
         "largest_product": made.largest_product,
         "depths": made.depths,
         "turned": made.turned,
+        **({"in_parts": True} if made.in_parts else {}),
     }
 
 

@@ -33,7 +33,7 @@ BUILTINS: Final = frozenset(("abs", "float", "len", "max", "min", "range"))
 LITERALS: Final = ("KERNELS",)  # assigned at the end, once, in this order
 CONSTANTS: Final = frozenset(("real",))  # global names that a function may read
 PHASE: Final = re.compile(r"(predict|evaluate|gradients|train)_(phase_\d+|gather|noise|norm|updates)\Z")
-SHARED: Final = re.compile(r"update(_\d+)?\Z")  # functions that others call
+SHARED: Final = re.compile(r"(summed|update)(_\d+)?\Z")  # functions that others call
 PLAIN: Final[Mapping[type, Callable[[Any], tuple[Sequence[ast.operator | Any], Sequence[ast.expr]]]]] = {
     ast.BinOp: lambda node: ((node.op,), (node.left, node.right)),  # operators, and what they stand between
     ast.BoolOp: lambda node: ((node.op,), node.values),

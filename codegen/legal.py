@@ -13,10 +13,10 @@ from ..symbolic.functions import CONTRACTIONS
 from ..symbolic.language import Index, Program, Tensor, element, elements, is_index, name_of, where_of
 
 WORDS = """
-    KERNELS OPTIONS abs acos acosh affine array asin asinh atan atanh ceil cos cosh count erf erfc erfinv exp expm1
-    first flat float floor gemm gradients gradients_at int largest last len log log1p losses math max maximum min njit
-    np position power print range rates real rows samples scalars sigmoid sign sin sinh softplus sqrt table tan tanh
-    task total uniform update value view weights weights_at worker
+    KERNELS OPTIONS abs acos acosh affine array asin asinh atan atanh blocks ceil cos cosh count erf erfc erfinv exp
+    expm1 first flat float floor gemm gradients gradients_at int largest last len log log1p losses math max maximum min
+    njit np part parts position power print range rates real rows samples scalars sigmoid sign sin sinh softplus sqrt
+    summed table tan tanh task total uniform update value view weights weights_at worker
 """
 RESERVED = frozenset(keyword.kwlist) | frozenset(WORDS.split())
 

@@ -477,7 +477,7 @@ def _gemm(step: Step, scope: Scope) -> str:
 
 
 def _offset(p: Product, read: sp.Expr, free: tuple[Index, ...], inside: bool, scope: Scope) -> str:
-    """Where the block of an operand begins: past its batch, and past the free indices before the block.
+    """Where the block of an operand begins: past its batch, and past the free indices, or the depth, before the block.
 
     inside   whether these lie closest in memory, and not the depth
     """
@@ -485,6 +485,8 @@ def _offset(p: Product, read: sp.Expr, free: tuple[Index, ...], inside: bool, sc
     terms = _batch_terms(p, read, scope)
     if _is_led(free, scope):
         terms.append(_times("first", _count(free[1:] if inside else (*free[1:], *p.depth), whole)))
+    if _is_led(p.depth, scope):
+        terms.append(_times("first", _count((*p.depth[1:], *free) if inside else p.depth[1:], whole)))
     return " + ".join(terms) or "0"
 
 

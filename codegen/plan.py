@@ -5,6 +5,9 @@ A plan is a tuple of phases, with a barrier between any two. A phase holds
 - rows: equations of one sample each, run for a block of samples after the other, all of them for one block at once;
 - tasks: equations that need all samples of the batch (gradients, batch statistics, the loss), or none.
 
+For large batches a block of samples also makes its part of the sums over samples, while what it has computed is in a
+cache and then forgotten; the tasks add the parts up.
+
 The blocks are a function of the model alone, never of the number of threads, so every number is computed in the same
 order whatever runs beside it.
 """
@@ -12,15 +15,27 @@ order whatever runs beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import sympy as sp
 
-from ..symbolic.language import SAMPLE, SAMPLES, Equation, Index, Kind, Program, elements, name_of, where_of
+from ..symbolic.language import (
+    SAMPLE,
+    SAMPLE_INDEX,
+    SAMPLES,
+    Equation,
+    Index,
+    Kind,
+    Program,
+    elements,
+    name_of,
+    where_of,
+)  # fmt: skip
 
 FEWEST_ROWS = 32  # of a task by samples
 PARTS, FEWEST_ELEMENTS = 4, 2_048  # a gradient is cut into so many parts, and not into smaller ones
+MOST_IN_PARTS = 2**17  # numbers that each block of samples may make a part of
 WIDE, UNITS = 250_000, 128  # multiplications of one sample in a product that is cut into blocks of so many units
 
 Growth = tuple[tuple[int, int], ...]  # (k, c), ...: the most are c N^k for a batch of N samples
@@ -91,6 +106,7 @@ class Plan:
     turned            multiplications of one matrix product whose left side is turned; both as `Growth`
     separate          parameters whose update must wait until everything else is done
     passing           what is of use only within a block of samples: it is kept for a block at a time
+    in_parts          sums over samples of which each block of the first phase makes a part
     """
 
     program: Program
@@ -101,14 +117,19 @@ class Plan:
     turned: Growth
     separate: frozenset[str]
     passing: frozenset[str] = frozenset()
+    in_parts: tuple[Step, ...] = ()
 
 
-def plan(program: Program, numbers: Mapping[str, int], gradients: Mapping[str, str], passing: bool = False) -> Plan:
+def plan(
+    program: Program, numbers: Mapping[str, int], gradients: Mapping[str, str], passing: bool = False,
+    in_parts: bool = False,
+) -> Plan:  # fmt: skip
     """Decide phases, blocks and products.
 
     numbers      equation -> the number that it is cited by
     gradients    name of an equation -> the parameter that it is the gradient of
     passing      whether what is no output may be forgotten
+    in_parts     whether sums over samples may be made in parts; then what is no output may be forgotten, too
     """
     phase = _phases(program, gradients)
     row_names = {e.name for e in program.equations if by_rows(e, program)}
@@ -120,6 +141,7 @@ def plan(program: Program, numbers: Mapping[str, int], gradients: Mapping[str, s
         others = [e for e in here if e.name not in row_names]
         tasks = _tasks(others, steps, program, gradients)
         phases += [Phase(rows, tasks)] if passing else _by_units(rows, tasks, program)
+    sums = _sums_in_parts(phases, program) if in_parts else ()
     operations = sum(operations_of(e, program) for e in program.equations if e.name in row_names)
     by_sample = [s.product for p in phases for s in p.rows if s.product is not None]
     products = [*by_sample, *(s.product for p in phases for t in p.tasks for s in t.steps if s.product is not None)]
@@ -131,7 +153,8 @@ def plan(program: Program, numbers: Mapping[str, int], gradients: Mapping[str, s
         _growth((p.depth for p in products), program),
         _growth((_loops_of(p) for p in products if p.left_transposed), program),
         _separate(program, phase, gradients),
-        _passing(program, phase, row_names) if passing else frozenset(),
+        frozenset(row_names) if sums else _passing(program, phase, row_names) if passing else frozenset(),
+        sums,
     )
 
 
@@ -248,6 +271,38 @@ def _passing(program: Program, phase: Mapping[str, int], rows: set[str]) -> froz
             if name in phase and (equation.name not in rows or phase[equation.name] != phase[name]):
                 kept.add(name)
     return frozenset(rows - kept)
+
+
+def _sums_in_parts(phases: Sequence[Phase], program: Program) -> tuple[Step, ...]:
+    """The sums of the second of two phases, if nothing else there needs samples and they are few numbers."""
+    if len(phases) != 2 or not phases[0].rows or phases[1].rows:
+        return ()
+    before = {s.equation.name for t in phases[0].tasks for s in t.steps}
+    steps = [s for t in phases[1].tasks for s in t.steps]
+    sums = tuple(s for s in steps if _goes_over_samples(s.equation, program))
+    numbers = sum(_extent(s.equation.indices, program) for s in sums)
+    fit = all(_has_parts(s.equation, program, before) for s in sums)
+    return sums if fit and numbers <= MOST_IN_PARTS and not any(t.by_samples for t in phases[0].tasks) else ()
+
+
+def _goes_over_samples(equation: Equation, program: Program) -> bool:
+    """Whether an equation reads what every sample has one of, or sums over samples."""
+    limits = () if equation.contraction is None else equation.contraction.limits
+    of_samples = (i.extent for name in (equation.name, *equation.reads) for i in program.by_name[name].indices)
+    return SAMPLES in (*of_samples, *(high + 1 for _, _, high in limits))
+
+
+def _has_parts(equation: Equation, program: Program, before: Container[str]) -> bool:
+    """Whether an equation is a sum over samples, each by itself, of what the blocks know; `before` they do not."""
+    total = equation.contraction
+    if not isinstance(total, sp.Sum) or equation.kind is not Kind.REAL:
+        return False
+    symbols = [symbol for symbol, _, high in total.limits if high + 1 == SAMPLES]
+    rest = replace(equation, expr=equation.expr.xreplace({total: sp.Integer(0)}))
+    if symbols != [SAMPLE] or _goes_over_samples(rest, program):
+        return False
+    term = Equation(equation.name, (SAMPLE_INDEX, *equation.indices), total.function)
+    return by_rows(term, program) and not any(name in before for name in term.reads)
 
 
 def _multiplications(product: Product, program: Program) -> int:

@@ -26,9 +26,11 @@ class Request:
     variant    integer targets or numbers, with sample weights or without
     update     the optimiser's rule with numbers for all hyperparameters but lr; without it there is no `train`
     dtype      "float32" or "float64"
+    in_parts   for training with large batches: sums over samples are made in parts, by blocks of samples
     """
 
     variant: Variant
     update: Update | None
     dtype: str = "float32"
     routines: tuple[str, ...] = ROUTINES
+    in_parts: bool = False

@@ -40,8 +40,10 @@ ENTRIES: Final = 6  # of an equation that are looked at there, at each of them
 UNITS: Final = 2  # of a point in the cut program
 
 
-def check(model: Model, optimiser: Optimiser | None = None, seed: int = 0) -> Certificate:
+def check(model: Model, optimiser: Optimiser | None = None, seed: int = 0, batch_size: int = 1) -> Certificate:
     """Prove the derivation of a model and certify its kernels; `str()` of what comes back is the table.
+
+    batch_size   of the training whose step is looked at: kernels for large batches are others
 
     >>> import chainrule as cr
     >>> cr.check(cr.Model(2, [cr.Dense(1)])).holds
@@ -59,7 +61,7 @@ def check(model: Model, optimiser: Optimiser | None = None, seed: int = 0) -> Ce
     if optimiser is not None:
         rows += [_proof_row(f"u{k}", p, {}) for k, p in enumerate(proofs_of_update(optimiser, seed), start=1)]
     notes = [f"never met on both sides: {condition}" for condition in proven.unseen]
-    found_of_wholes = wholes(model, optimiser, seed)
+    found_of_wholes = wholes(model, optimiser, seed, batch_size)
     return Certificate(model.name, tuple(rows), found_of_wholes, tuple(notes))
 
 

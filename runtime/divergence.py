@@ -163,10 +163,15 @@ class Guard:
 
     training   whose state the steps change; `given` are its data, as `training.epoch` takes them
     formula    gives the equation of a tensor, for messages
+    keeping    gives the training as it is, in kernels that keep all they compute of a batch; by default its own do
     """
 
-    def __init__(self, training: Any, given: Mapping[str, Array], formula: Callable[[str], str]) -> None:
+    def __init__(
+        self, training: Any, given: Mapping[str, Array], formula: Callable[[str], str],
+        keeping: Callable[[], Any] | None = None,
+    ) -> None:  # fmt: skip
         self.training, self.given, self.formula = training, given, formula
+        self.keeping = keeping or (lambda: training)
         self.state: State | None = None
         self.plans: list[Plan] = []
         self.losses: list[list[Array]] = []  # of the steps of each plan so far
@@ -299,28 +304,30 @@ class Guard:
 
     def _failing(self, plan: Plan, step: int) -> str:
         """The first tensor of a step that is not finite, in the order in which they are computed."""
-        kept = self._tensors(plan, step)
+        training = self.keeping()
+        kept = self._tensors(training, plan, step)
         for array in kept.values():
             array[...] = 0  # what the step does not write must not be taken for its result
-        loss = float(self.training.run(self.given, plan.order, plan.rates, plan.keys, step, step + 1)[0])
+        loss = float(training.run(self.given, plan.order, plan.rates, plan.keys, step, step + 1)[0])
         for name, array in kept.items():
             if not all_finite(array):
                 return f"{name} is {_first(array)}"
         if not math.isfinite(loss):
             return f"the loss is {loss}"
-        for arrays in (self.training.parameters, self.training.states):
+        for arrays in (training.parameters, training.states):
             name = not_finite(arrays)
             if name:
                 return f"{name} is {_first(arrays[name])}"
         return "a value was not finite, but is so when the step is taken again (were the data changed meanwhile?)"
 
-    def _tensors(self, plan: Plan, step: int) -> dict[str, Array]:
-        """The arrays that the kernels compute for the samples of a step, as far as they keep them."""
-        batch = self.training.batch
+    @staticmethod
+    def _tensors(training: Any, plan: Plan, step: int) -> dict[str, Array]:
+        """The arrays that the kernels compute for the samples of a step."""
+        batch = training.batch
         samples = min(plan.samples - step % plan.steps_each * batch, batch)
-        workspace = self.training.machine.kernels.get("workspace", {}).get("train", {})
+        workspace = training.machine.kernels.get("workspace", {}).get("train", {})
         shapes = {name: shape for name, (_, shape) in workspace.items()}
-        arrays = {name: array for name, array in self.training.batch_arrays.items() if name in shapes}
+        arrays = {name: array for name, array in training.batch_arrays.items() if name in shapes}
         return {
             name: array[:samples] if shapes[name][:1] == ("N",) else array
             for name, array in arrays.items()

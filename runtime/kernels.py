@@ -26,6 +26,7 @@ from .native import prepare_driver, team
 from .remembered import key_of, recalled, remember
 
 DTYPES = ("float32", "float64")
+LARGE_BATCH = 256  # samples, from which on sums over samples are made in parts
 
 
 @lru_cache(maxsize=1)
@@ -53,11 +54,14 @@ class Kernels:
     targets come along, their module is derived, generated and compiled then.
     """
 
-    def __init__(self, model: Model, dtype: str = "float64", update: Update | None = None, threads: int = 1) -> None:
+    def __init__(
+        self, model: Model, dtype: str = "float64", update: Update | None = None, threads: int = 1, batch: int = 1
+    ) -> None:
         if dtype not in DTYPES:
             raise SpecError(f"dtype = {dtype!r}; choose one of {', '.join(DTYPES)}")
         prepare_driver(dtype)
         self.model, self.dtype, self.update, self.threads = model, dtype, update, threads
+        self.in_parts = update is not None and batch >= LARGE_BATCH
         self._modules: dict[Variant, tuple[Path, machines.Machine, str]] = {}
 
     @property
@@ -76,7 +80,7 @@ class Kernels:
 
     def _module(self, variant: Variant) -> tuple[Path, machines.Machine, str]:
         if variant not in self._modules:
-            source = self._generated(Request(variant, self.update, self.dtype))
+            source = self._generated(Request(variant, self.update, self.dtype, in_parts=self.in_parts))
             path = stored(self.model.name, source, support_source())
             self._modules[variant] = (path, machine_of(path, source), source)
         return self._modules[variant]

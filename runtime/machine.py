@@ -20,6 +20,7 @@ FEWEST_ROWS, FEWEST_WIDE_ROWS, MOST_ROWS = 16, 64, 512  # turning the weights co
 MOST_WIDE_ROWS = 256  # with so many, turning wide weights costs next to nothing
 MANY_BLOCKS = 8  # enough for the threads; then the blocks grow first
 FEW_BLOCKS = 2  # of a batch with a wide product: one would leave all threads but one with nothing to do
+MOST_OF_PART, FEWEST_OF_PART, FEW_PARTS = 256, 128, 4  # samples: adding parts up costs as much as some samples do
 
 
 def rows_of_block(samples, operations, largest_product):
@@ -37,6 +38,13 @@ def rows_of_block(samples, operations, largest_product):
     rows = min(MOST_ROWS, max(fewest, -(-samples // blocks)))
     count = -(-samples // rows)
     return -(-samples // count // 8) * 8
+
+
+def rows_of_part(samples):
+    """How many samples make a block that makes a part of the sums over samples."""
+    blocks = max(-(-samples // MOST_OF_PART), min(FEW_PARTS, -(-samples // FEWEST_OF_PART)))
+    blocks = 2 ** (blocks - 1).bit_length()
+    return -(-samples // blocks // 8) * 8
 
 
 def may_use_blas(work, batch):
@@ -68,6 +76,8 @@ class Machine:
     def rows(self, routine, batch):
         """Samples in a block."""
         work = self.kernels["work"][routine]
+        if "in_parts" in work:
+            return rows_of_part(batch)
         operations = work["operations"] // (LONGER if routine in FORWARD else 1)
         return rows_of_block(batch, operations, work["largest_product"])
 
@@ -78,7 +88,8 @@ class Machine:
     def workspace(self, routine, samples, threads=1, without=()):
         """Arrays for everything that a routine computes on a batch."""
         kinds = {"real": self.real, "integer": np.dtype(np.int64)}
-        sizes = {"N": samples, "rows": self.rows(routine, samples) * threads}
+        rows = self.rows(routine, samples)
+        sizes = {"N": samples, "rows": rows * threads, "blocks": -(-samples // rows)}
         made = {}
         for name, (kind, shape) in self.kernels["workspace"][routine].items():
             if name not in without:
@@ -419,10 +430,22 @@ class Training:
         }
         self.scalars = np.array(list(rule["scalars"].values()), np.float64)
         self.batch_arrays = {**machine.workspace("train", batch_size), **self._given(batch_size)}
-        self._scratch_of(1)
         self.batch_arrays["@squares"] = np.zeros(len(self.parameters))
+        self._make_room(1)
         self._rows = np.empty((0, self.live.size), machine.real)
-        self._known, self._addresses = (), None
+        self._known = ()
+
+    @property
+    def forgets(self):
+        """Whether of what is computed of a batch only that of the last blocks is there in the end."""
+        return "in_parts" in self.machine.kernels["work"]["train"]
+
+    def copied_to(self, machine):
+        """The same training in other kernels of the model, on one thread."""
+        made = Training(machine, shaped(machine, self.parameters), self.batch)
+        made.states = {name: array.copy() for name, array in self.states.items()}
+        made.scalars = self.scalars.copy()
+        return made
 
     def rows(self, count):
         """Room for so many copies of `live`."""
@@ -430,8 +453,13 @@ class Training:
             self._rows = np.empty((count, self.live.size), self.machine.real)
         return self._rows
 
-    def _scratch_of(self, threads):
+    def _make_room(self, threads):
+        """For what each of so many threads keeps for itself."""
+        shapes = self.machine.kernels["workspace"]["train"].items()
+        for_all = [name for name, (_, shape) in shapes if shape[0] != "rows"]
+        self.batch_arrays |= self.machine.workspace("train", self.batch, threads, without=for_all)
         self.batch_arrays["@scratch"] = aligned((self.machine.kernels["scratch"] * threads,), np.uint8)
+        self._room, self._addresses = threads, None
 
     def _given(self, samples):
         kernels, arrays = self.machine.kernels, {}
@@ -451,9 +479,8 @@ class Training:
         """
         last = len(rates) if last is None else last
         losses = np.empty(len(rates))
-        if len(self.batch_arrays["@scratch"]) < self.machine.kernels["scratch"] * self.threads:
-            self._scratch_of(self.threads)
-            self._addresses = None
+        if self._room < self.threads:
+            self._make_room(self.threads)
         table, slots = self._table(given), self.machine.kernels["slots"]
         for name, array in (("@order", order), ("@losses", losses), ("@rates", rates)):
             table[slots[name]] = array.ctypes.data

@@ -112,7 +112,7 @@ class Trainer:
         else:
             update = Update(self.optimiser, self.clip_value, self.clip_norm)
         self._choice, self._pace = ThreadChoice(threads_at_most(self.threads)), _Pace()
-        self.kernels = Kernels(model, dtype, update, self._choice.most)
+        self.kernels = Kernels(model, dtype, update, self._choice.most, self.batch_size)
         self.dtype = dtype
         self.history = History()
         self._best_weights: _Weights | None = None
@@ -242,7 +242,7 @@ class Trainer:
         assert self._training is not None
         session.align(steps=-(-len(data) // self.batch_size))
         session.prepare_roll_back()
-        session.guard = Guard(self._training, session.given, self._formula)
+        session.guard = Guard(self._training, session.given, self._formula, self._keeping)
         session.progress.begin()
         session.keeper.begin()
         with session.listening(), Orders() as orders:
@@ -340,6 +340,15 @@ class Trainer:
     def _formula(self, name: str) -> str:
         """The equation that defines a tensor, as text; empty where there is none in the model as it predicts."""
         return next((str(e) for e in self.model.derivation().program.equations if e.name == name), "")
+
+    def _keeping(self) -> machines.Training:
+        """The training, or where its kernels forget what they compute of a batch, a copy in others that do not."""
+        training = self._training
+        assert training is not None
+        if not training.forgets:
+            return training
+        kernels = Kernels(self.model, self.dtype, self.kernels.update)
+        return training.copied_to(kernels.machine(self._variant))
 
     def _steps(self, given: dict[str, Array], plan: Plan, first: int, steps: int, kept: Array | None) -> Array:
         """The steps of a plan from the first to before `steps`, in a few calls of the compiled loop; their losses."""

@@ -30,7 +30,7 @@ from .certificate import DTYPES, Whole
 from .differences import differences
 from .drawn import random_values
 from .judge import Table
-from .kernels import Kernels, machine_of, support_source
+from .kernels import LARGE_BATCH, Kernels, machine_of, support_source
 from .load import stored
 from .stepped import judged, noise_fault, share, step
 
@@ -50,6 +50,7 @@ class Small:
     training: Derived
     update: Update | None
     tiny: bool
+    in_parts: bool
 
     def machine(self, routine: str, dtype: str) -> machines.Machine:
         """The kernels for a routine; for gradients the model's own, which others use too, where they will do."""
@@ -58,14 +59,14 @@ class Small:
         from ..codegen.generate import import_source, programs_source
 
         outputs = tuple(name for name in self.plain.program.outputs if name != LOSS)
-        request = Request(self.model.default_variant, self.update, dtype, (routine,))
+        request = Request(self.model.default_variant, self.update, dtype, (routine,), self.in_parts)
         described = {"model": "whole", "classes": False, "weighted": False, "initial": {}}
         summary = [f"a model to look at as a whole; numbers are {dtype}"]
         source = programs_source(self.plain, self.training, request, import_source(dtype), summary, described, outputs)
         return InBlocks(machine_of(stored("whole", source, support_source()), source), ROWS)
 
 
-def small(model: Model, optimiser: Optimiser | None) -> Small:
+def small(model: Model, optimiser: Optimiser | None, batch_size: int = 1) -> Small:
     """Derive a model without and with dropout, and bind its extents."""
     variant = model.default_variant
     plain = derived_program(model.program(variant))
@@ -75,16 +76,17 @@ def small(model: Model, optimiser: Optimiser | None) -> Small:
     if tiny:
         sizes = tiny_sizes(plain.forward)
         plain, training = _sized(plain, sizes), _sized(training, sizes)
-    return Small(model, plain, training, None if optimiser is None else Update(optimiser), tiny)
+    update = None if optimiser is None else Update(optimiser)
+    return Small(model, plain, training, update, tiny, batch_size >= LARGE_BATCH)
 
 
 def _sized(derived: Derived, sizes: Mapping[Any, int]) -> Derived:
     return replace(derived, forward=replace(derived.forward, sizes=sizes))
 
 
-def wholes(model: Model, optimiser: Optimiser | None, seed: int = 0) -> tuple[Whole, ...]:
+def wholes(model: Model, optimiser: Optimiser | None, seed: int = 0, batch_size: int = 1) -> tuple[Whole, ...]:
     """All comparisons of whole kernels."""
-    made = small(model, optimiser)
+    made = small(model, optimiser, batch_size)
     extents = " (at tiny extents)" if made.tiny else ""
     rng = np.random.default_rng(seed)
     given, parameters, exact = _point(made.plain.program, model, rng)
