@@ -357,7 +357,8 @@ class Prediction:
         if prepared is None:
             prepared = self.few[samples] = _Few(self, samples)
         with prepared.lock:
-            return prepared.out_of(x)
+            np.copyto(prepared.x, x)
+            return prepared.out.copy() if prepared.again() else None
 
 
 class _Prepared:
@@ -403,11 +404,6 @@ class _Few(_Prepared):
         self.x = np.empty((samples, *prediction.shape), prediction.real)
         self.out = np.empty((samples, *prediction.outputs), prediction.real)
         self.put(self.x, self.out)
-
-    def out_of(self, x):
-        """The outputs, or None."""
-        np.copyto(self.x, x)
-        return self.out.copy() if self.again() else None
 
 
 def run_gradients(machine, parameters, x, y=None, sample_weight=None, threads=1):
