@@ -35,6 +35,7 @@ from ..symbolic.language import (
 
 FEWEST_ROWS = 32  # of a task by samples
 PARTS, FEWEST_ELEMENTS = 4, 2_048  # a gradient is cut into so many parts, and not into smaller ones
+FEWEST_OF_VECTOR = 2**14  # the same of one with one index: a loop over a part of it is not vectorised as well
 FEWEST_LINES = 6  # of a part that is a matrix product, which is computed in tiles of so many or more
 MOST_ELEMENTS, MANY_LINES = 2**15, 96  # of a part, so that it stays in a cache, unless it has fewer lines then
 MOST_IN_PARTS = 2**17  # numbers that each block of samples may make a part of
@@ -248,7 +249,8 @@ def _block(equation: Equation, program: Program) -> int:
     if equation.indices[0].extent == SAMPLES:
         return FEWEST_ROWS
     others, first = max(1, _extent(equation.indices[1:], program)), program.size(equation.indices[0].extent)
-    fewest = max(-(-FEWEST_ELEMENTS // others), 1 if product_of(equation, program) is None else FEWEST_LINES)
+    smallest = FEWEST_OF_VECTOR if len(equation.indices) == 1 else FEWEST_ELEMENTS
+    fewest = max(-(-smallest // others), 1 if product_of(equation, program) is None else FEWEST_LINES)
     return max(1, min(first, max(fewest, min(-(-first // PARTS), max(MANY_LINES, MOST_ELEMENTS // others)))))
 
 

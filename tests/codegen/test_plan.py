@@ -229,7 +229,8 @@ def test_parts_of_products_have_lines_enough_and_stay_in_a_cache() -> None:
     assert few == FEWEST_LINES, "a quarter would be fewer"
     planned = made(cr.Model(1000, [cr.Dense(1000, "relu"), cr.Dense(10_000)]).program())
     tasks = {t.gradient_of: t for phase in planned.phases for t in phase.tasks}
-    assert tasks["W1"].block == tasks["Wo"].block == MANY_LINES, "fewer would fill the cache"
+    assert tasks["W1"].block == tasks["Wo"].block == MANY_LINES, "fewer would not be worth a part"
+    assert tasks["bo"].block == 10_000, "a vector is cut only where it is very long"
 
 
 def test_a_wide_layer_is_cut_into_blocks_of_units(monkeypatch: pytest.MonkeyPatch) -> None:
