@@ -36,6 +36,9 @@ from ..symbolic.language import (
 
 FEWEST_ROWS = 32  # of a task by samples
 PARTS, FEWEST_ELEMENTS = 4, 2_048  # a gradient is cut into so many parts, and not into smaller ones
+FEWEST_OF_VECTOR = 2**14  # the same of one with one index: a loop over a part of it is not vectorised as well
+FEWEST_LINES = 6  # of a part that is a matrix product, which is computed in tiles of so many or more
+MOST_ELEMENTS, MANY_LINES = 2**15, 96  # of a part, so that it stays in a cache, unless it has fewer lines then
 MOST_IN_PARTS = 2**17  # numbers that each block of samples may make a part of
 WIDE, UNITS = 250_000, 128  # multiplications of one sample in a product that is cut into blocks of so many units
 
@@ -248,11 +251,10 @@ def _continues(step: Step, before: tuple[Step, ...]) -> bool:
 def _block(equation: Equation, program: Program) -> int:
     if equation.indices[0].extent == SAMPLES:
         return FEWEST_ROWS
-    others, first = 1, program.size(equation.indices[0].extent)
-    for index in equation.indices[1:]:
-        others *= 1 if index.extent == SAMPLES else program.size(index.extent)
-    elements = max(FEWEST_ELEMENTS, first * others // PARTS)
-    return max(1, min(first, -(-elements // max(1, others))))
+    others, first = max(1, _extent(equation.indices[1:], program)), program.size(equation.indices[0].extent)
+    smallest = FEWEST_OF_VECTOR if len(equation.indices) == 1 else FEWEST_ELEMENTS
+    fewest = max(-(-smallest // others), 1 if product_of(equation, program) is None else FEWEST_LINES)
+    return max(1, min(first, max(fewest, min(-(-first // PARTS), max(MANY_LINES, MOST_ELEMENTS // others)))))
 
 
 def _separate(program: Program, phase: Mapping[str, int], gradients: Mapping[str, str]) -> frozenset[str]:

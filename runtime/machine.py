@@ -17,7 +17,9 @@ WORTH_A_SECOND = 400_000  # operations that are worth a second block, and a thre
 FORWARD, LONGER = ("predict", "evaluate"), 4  # their blocks may be longer: a worker keeps what passes for one block
 WIDE = 65_536  # multiplications of one sample in one product, above which a block needs more rows
 FEWEST_ROWS, FEWEST_WIDE_ROWS, MOST_ROWS = 16, 64, 512  # turning the weights costs as much as some rows
+MOST_WIDE_ROWS = 256  # with so many, turning wide weights costs next to nothing
 MANY_BLOCKS = 8  # enough for the threads; then the blocks grow first
+FEW_BLOCKS = 2  # of a batch with a wide product: one would leave all threads but one with nothing to do
 MOST_OF_PART, FEWEST_OF_PART, FEW_PARTS = 256, 128, 4  # samples: adding parts up costs as much as some samples do
 
 
@@ -27,9 +29,10 @@ def rows_of_block(samples, operations, largest_product):
     Enough work to be worth a thread, few enough samples to stay in a cache; blocks of the same size, as far as it goes,
     and as many as a power of two, as threads often are.
     """
-    fewest = FEWEST_WIDE_ROWS
-    if largest_product <= WIDE:
-        fewest = min(fewest, max(FEWEST_ROWS, samples // MANY_BLOCKS))
+    wide = largest_product > WIDE
+    fewest = min(FEWEST_WIDE_ROWS, max(FEWEST_ROWS, samples // (FEW_BLOCKS if wide else MANY_BLOCKS)))
+    if wide:
+        fewest = max(fewest, min(MOST_WIDE_ROWS, samples // (2 * MANY_BLOCKS)))
     work = samples * operations
     blocks = 2 ** max(work >= WORTH_A_SECOND, (work // WORK_OF_A_BLOCK).bit_length() - 1)
     rows = min(MOST_ROWS, max(fewest, -(-samples // blocks)))
@@ -260,7 +263,8 @@ def initial_parameters(machine, seed=0):
 CHUNK = 4096  # samples at a time, where what is computed for a sample is kept beyond its block
 FEW_NUMBERS = 8  # of a sample: losses, weights
 FEW = 64  # samples that are copied to a place of their own, and back
-WORTH_THREADS = 20 * WORK_OF_A_BLOCK  # operations: waking a thread takes as long as some blocks
+MOST_KEPT = 2**24  # bytes that a prediction may keep for the next one of as many samples
+WORTH_THREADS = 12 * WORK_OF_A_BLOCK  # operations: waking a thread takes as long as some blocks
 
 
 def at_a_time(machine, routine, total):
@@ -320,8 +324,7 @@ class Prediction:
         (self.output,) = kernels["outputs"]
         self.shape, self.width = tuple(shape), math.prod(shape)
         self.outputs = tuple(kernels["workspace"]["predict"][self.output][1][1:])
-        self.strange = kernels["slots"]["@strange"]
-        self.few, self.control = {}, machine.team.control
+        self.few, self.many, self.control = {}, None, machine.team.control
 
     @staticmethod
     def suits(machine):
@@ -340,40 +343,67 @@ class Prediction:
 
     def __call__(self, x):
         samples = len(x)
-        if samples > FEW:
-            prepared = _Prepared(self, x, np.empty((samples, *self.outputs), self.real))
-            return prepared.out if self._run(prepared, samples) else None
         if self.control is not self.machine.team.control:  # a fork: a thread that it does not have may hold a lock
-            self.few, self.control = {}, self.machine.team.control
+            self.few, self.many, self.control = {}, None, self.machine.team.control
+        if samples > FEW:
+            prepared = self.many
+            if prepared is None or prepared.samples != samples:
+                prepared = _Prepared(self, samples)
+                self.many = prepared if prepared.bytes <= MOST_KEPT else None
+            out = np.empty((samples, *self.outputs), self.real)
+            with prepared.lock:
+                return out if prepared.run(x, out) else None
         prepared = self.few.get(samples)
         if prepared is None:
-            given, out = np.empty((samples, *self.shape), self.real), np.empty((samples, *self.outputs), self.real)
-            prepared = self.few[samples] = _Prepared(self, given, out)
+            prepared = self.few[samples] = _Few(self, samples)
         with prepared.lock:
             np.copyto(prepared.x, x)
-            return prepared.out.copy() if self._run(prepared, samples) else None
-
-    def _run(self, prepared, samples):
-        prepared.words[self.strange] = 0
-        self.machine.team.run(prepared.phases, prepared.place, 0, 1, samples, samples, prepared.threads)
-        return not prepared.words[self.strange]
+            return prepared.out.copy() if prepared.again() else None
 
 
 class _Prepared:
-    """All that a call of `Prediction` for so many samples needs."""
+    """All that a call of `Prediction` for so many samples needs, but for the samples and the outputs."""
 
-    def __init__(self, prediction, x, out):
-        machine, samples = prediction.machine, len(x)
-        self.x, self.out, self.lock = x, out, threading.Lock()
+    def __init__(self, prediction, samples):
+        machine, slots = prediction.machine, prediction.machine.kernels["slots"]
+        self.team, self.samples, self.lock = machine.team, samples, threading.Lock()
         self.threads = threads_worth(machine, "predict", samples, prediction.threads)
         self.arrays = machine.workspace("predict", samples, self.threads, without=(prediction.output,))
-        self.arrays |= {**prediction.known, prediction.input: x, prediction.output: out}
-        self.table = machine.table("predict", self.arrays)
+        self.bytes = sum(array.nbytes for array in self.arrays.values())
+        self.arrays |= prediction.known
+        nowhere = dict.fromkeys((prediction.input, prediction.output), np.empty(0))
+        self.table = machine.table("predict", {**self.arrays, **nowhere})
         self.phases = Phases(machine, "predict", samples, machine.team.address(f"finite_{machine.real.name}"))
         self.place, self.words = self.table.ctypes.data, memoryview(self.table)
-        slots = machine.kernels["slots"]
-        self.words[slots["@rows"]] = self.phases.rows
-        self.words[slots["@given"]], self.words[slots["@width"]] = x.ctypes.data, prediction.width
+        self.words[slots["@rows"]], self.words[slots["@width"]] = self.phases.rows, prediction.width
+        self.input, self.output = slots[prediction.input], slots[prediction.output]
+        self.given, self.strange = slots["@given"], slots["@strange"]
+
+    def put(self, x, out):
+        """Say where the samples are, and where the outputs go."""
+        self.words[self.input] = self.words[self.given] = x.ctypes.data
+        self.words[self.output] = out.ctypes.data
+
+    def run(self, x, out):
+        """Whether all numbers of the samples are finite; then the outputs are there."""
+        self.put(x, out)
+        return self.again()
+
+    def again(self):
+        """Run where the samples and outputs were the last time."""
+        self.words[self.strange] = 0
+        self.team.run(self.phases, self.place, 0, 1, self.samples, self.samples, self.threads)
+        return not self.words[self.strange]
+
+
+class _Few(_Prepared):
+    """For so few samples that to copy them costs less than to say where they are."""
+
+    def __init__(self, prediction, samples):
+        super().__init__(prediction, samples)
+        self.x = np.empty((samples, *prediction.shape), prediction.real)
+        self.out = np.empty((samples, *prediction.outputs), prediction.real)
+        self.put(self.x, self.out)
 
 
 def run_gradients(machine, parameters, x, y=None, sample_weight=None, threads=1):

@@ -39,6 +39,11 @@ MOST_PACKED = 2**18  # bytes of the left matrix that are packed at once, and lie
 TILES_AT_ONCE = 48  # so many tiles of rows use a panel while it is in a cache, and the rows stay in the next one
 
 
+def in_small(rows):
+    """Rows of the small tiles that hold so many."""
+    return (rows + (SMALL_TILE_ROWS - 1)) // SMALL_TILE_ROWS * SMALL_TILE_ROWS
+
+
 def write_product(module, real, name):
     """Write the product for one type of numbers into a module.
 
@@ -184,6 +189,7 @@ class _Product(SimpleNamespace):
         lanes, wide = code.lanes, 2 * code.lanes
         far = self.left_turned & (columns >= 2 * FEW_TO_PACK) & (rows >= TILE_ROWS) & (depth * self.left_stride > NEAR)
         panel, packed = code.stack(DEEPEST * 2 * vector_bytes()), code.stack(MOST_PACKED)
+        bottom = self.rows_in_large_tiles()
         packed_rows = code.larger(1, MOST_PACKED // code.larger(1, size * depth * TILE_ROWS)) * TILE_ROWS
         for top in code.range(0, rows, step := code.choose(far, packed_rows, TILES_AT_ONCE * TILE_ROWS)):
             end = code.smaller(rows, top + step)
@@ -201,7 +207,18 @@ class _Product(SimpleNamespace):
                     with other:
                         for first in code.range(top, end, TILE_ROWS):
                             copy = packed + size * depth * (first - top)
-                            self.rows_of_a_tile(panel_of, first, far, copy)
+                            self.rows_of_a_tile(panel_of, first, bottom, far, copy)
+
+    def rows_in_large_tiles(self):
+        """From which row on tiles are small: the rest is, and the large tile before it where fewer rows are computed
+        twice then. All rows, where the last large tile had better overlap the one before."""
+        code, rows = self.code, self.rows
+        rest = rows % TILE_ROWS
+        alone, together = in_small(rest), in_small(rest + TILE_ROWS)
+        few = (alone < TILE_ROWS) | (rows < TILE_ROWS)
+        before = (rows >= TILE_ROWS) & (together < TILE_ROWS + code.smaller(alone, TILE_ROWS))
+        bottom = code.choose(before, rows - rest - TILE_ROWS, code.choose(few, rows - rest, rows))
+        return code.choose(rows < SMALL_TILE_ROWS, rows, bottom)
 
     def panel(self, panel, c, width):
         """The columns c..c+width-1, copied into a panel where they are turned or their rows lie far apart."""
@@ -224,13 +241,12 @@ class _Product(SimpleNamespace):
             row=code.choose(one, lanes, code.choose(copied, wide, self.right_stride)),
         )  # fmt: skip
 
-    def rows_of_a_tile(self, panel, first, far, packed):
-        """The rows from the first on: one tile, some small ones, or line by line."""
+    def rows_of_a_tile(self, panel, first, bottom, far, packed):
+        """The rows from the first on: one tile, all small ones, or line by line."""
         code, rows, tile = self.code, self.rows, self.tile
-        in_small = (rows - first + (SMALL_TILE_ROWS - 1)) // SMALL_TILE_ROWS * SMALL_TILE_ROWS
-        with code.either(panel.whole & (rows >= SMALL_TILE_ROWS) & (in_small < TILE_ROWS)) as (small, large):
+        with code.either(panel.whole & (first >= bottom)) as (small, large):
             with small:
-                for begin in code.range(first, rows, SMALL_TILE_ROWS):
+                for begin in code.range(first, code.choose(first == bottom, rows, first), SMALL_TILE_ROWS):
                     tile(self.inner.small, panel, code.smaller(begin, rows - SMALL_TILE_ROWS))
             with large, code.either(rows < TILE_ROWS) as (lines, tiles):
                 with lines:

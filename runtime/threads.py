@@ -13,6 +13,7 @@ from typing import Final
 from .control import MOST_THREADS
 
 ROUNDS: Final = 5  # a trial of every number, in turns: a disturbance seldom meets all trials of one
+LONG_SECONDS, FEW_ROUNDS = 0.02, 2  # of steps that take so long fewer tell enough, and each is its own settling
 TRIAL_SECONDS: Final = 2e-3  # long enough for the clock
 SETTLING: Final = 0.25  # of a trial, before it: the threads are woken, and the system moves them to cores of their own
 GAIN: Final = 0.9  # more threads must save a tenth: less is gone as soon as the machine does something else
@@ -80,7 +81,7 @@ class ThreadChoice:
         threads = min(self.times, key=lambda k: (len(self.times[k]), k))
         if not self.times[threads]:
             return threads, 1
-        seconds = TRIAL_SECONDS if threads == self._settled else SETTLING * TRIAL_SECONDS
+        seconds = SETTLING * TRIAL_SECONDS if self._settles(threads) else TRIAL_SECONDS
         return threads, max(1, min(1024, round(seconds / self._pace[threads])))
 
     def took(self, threads: int, samples: int, seconds: float, steps: int) -> None:
@@ -89,17 +90,23 @@ class ThreadChoice:
             self._look_again(samples, seconds)
             return
         self._spent += seconds
-        settling = self.times[threads] and threads != self._settled
-        (self._settling if settling else self.times)[threads].append(seconds / samples)
+        (self._settling if self._settles(threads) else self.times)[threads].append(seconds / samples)
         self._settled = threads
         warm = self._warm(threads)
         self._pace[threads] = min(warm, default=seconds / samples) * samples / steps
         self._lost[threads] += seconds - samples * min(self._warm(1) or self.times[1])
         if self._hopeless(threads, warm):
             del self.times[threads]
-        if all(len(trials) > ROUNDS for trials in self.times.values()):
+        rounds = FEW_ROUNDS if all(pace > LONG_SECONDS for pace in self._pace.values()) else ROUNDS
+        if all(len(trials) > rounds for trials in self.times.values()):
             self.best = self._chosen()
             self._patience = min(2 * self._patience, LAST_LOOK) if self.best == self._before else FIRST_LOOK
+
+    def _settles(self, threads: int) -> bool:
+        """Whether the next steps with so many threads are those before a trial, which do not count."""
+        if not self.times[threads] or threads == self._settled:
+            return False
+        return self._pace[threads] <= LONG_SECONDS
 
     def _warm(self, threads: int) -> list[float]:
         """All times of a number but the first."""

@@ -10,6 +10,8 @@ from chainrule.codegen import plan as codegen_plan
 from chainrule.codegen.legal import legalised
 from chainrule.codegen.plan import (
     FEWEST_ELEMENTS,
+    FEWEST_LINES,
+    MANY_LINES,
     PARTS,
     Plan,
     Product,
@@ -215,6 +217,20 @@ def test_gradients_are_cut_into_parts_that_are_not_too_small() -> None:
     small = made(cr.Model(64, [cr.Dense(100, "relu"), cr.Dense(3)]).program())
     tasks = {t.gradient_of: t for phase in small.phases for t in phase.tasks}
     assert tasks["W1"].block == FEWEST_ELEMENTS // 64
+
+
+def test_parts_of_products_have_lines_enough_and_stay_in_a_cache() -> None:
+    program = written(
+        {"i": 10, "j": 5000},
+        {"x": "input n j", "W": "parameter i j"},
+        "z[n,i] = sum(j, W[i,j]*x[n,j])\nL = sum(n, i, z[n,i]**2)",
+    )
+    (few,) = (t.block for phase in made(program).phases for t in phase.tasks if t.gradient_of == "W")
+    assert few == FEWEST_LINES, "a quarter would be fewer"
+    planned = made(cr.Model(1000, [cr.Dense(1000, "relu"), cr.Dense(10_000)]).program())
+    tasks = {t.gradient_of: t for phase in planned.phases for t in phase.tasks}
+    assert tasks["W1"].block == tasks["Wo"].block == MANY_LINES, "fewer would not be worth a part"
+    assert tasks["bo"].block == 10_000, "a vector is cut only where it is very long"
 
 
 def test_a_wide_layer_is_cut_into_blocks_of_units(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from chainrule.runtime.machine import (
     FEWEST_ROWS,
     FEWEST_WIDE_ROWS,
     MOST_ROWS,
+    MOST_WIDE_ROWS,
     WIDE,
     WORTH_A_SECOND,
     aligned,
@@ -27,6 +28,11 @@ def test_blocks_of_samples_are_of_one_size_and_hold_a_fair_amount_of_work() -> N
     assert rows_of_block(32, 40_000, 1) == 16
     assert rows_of_block(128, 10**6, WIDE + 1) == FEWEST_WIDE_ROWS
     assert rows_of_block(4096, 10**5, 1) == FEWEST_WIDE_ROWS, "many blocks: each may be larger"
+
+
+def test_wide_products_have_two_blocks_at_least_and_large_ones_where_there_are_many() -> None:
+    assert [rows_of_block(n, 10**6, WIDE + 1) for n in (16, 32, 64, 128)] == [16, 16, 32, 64]
+    assert [rows_of_block(n, 10**6, WIDE + 1) for n in (256, 2048, 5000, 100_000)] == [64, 128, 256, MOST_WIDE_ROWS]
 
 
 def test_blocks_are_as_many_as_a_power_of_two() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from chainrule.runtime.threads import LOSS_SECONDS, ThreadChoice, numbers_to_try, threads_at_most
+from chainrule.runtime.threads import FEW_ROUNDS, LOSS_SECONDS, ThreadChoice, numbers_to_try, threads_at_most
 
 
 def run(
@@ -49,6 +49,16 @@ def test_the_trials_cost_little() -> None:
     assert best == 1
     assert lost < 3 * 33e-3
     assert run(ThreadChoice(2), {1: 43e-6, 2: 57e-6})[1] < LOSS_SECONDS
+
+
+def test_steps_that_take_long_need_few_trials() -> None:
+    choice, pace, count = ThreadChoice(2), {1: 0.14, 2: 0.07}, 0
+    while choice.best is None:
+        threads, steps = choice.next()
+        assert steps == 1
+        choice.took(threads, 32, pace[threads], steps)
+        count += 1
+    assert (choice.best, count) == (2, 2 * (1 + FEW_ROUNDS)), "the first of each does not count"
 
 
 def test_one_thread_needs_no_trial() -> None:

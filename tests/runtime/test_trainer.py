@@ -649,6 +649,22 @@ def test_wrong_arguments_of_the_trainer(more: dict[str, Any], message: str) -> N
         new(**more)
 
 
+def test_predictions_of_many_samples_share_nothing() -> None:
+    """What a call prepares serves the next one of as many samples, whatever was between them."""
+    trainer = new()
+    x = np.random.default_rng(5).normal(size=(3 * machines.FEW, X.shape[1]))
+    first, kept = trainer.predict(x), trainer.predict(-x)
+    strange = x.copy()
+    strange[-1] = np.nan
+    with pytest.raises(cr.DataError, match="finite"):
+        trainer.predict(strange)
+    shorter = trainer.predict(x[:-1])
+    assert (trainer.predict(x.copy()) == first).all()
+    assert (trainer.predict(-x) == kept).all()
+    np.testing.assert_allclose(shorter, first[:-1], rtol=1e-12)
+    assert (kept != first).any()
+
+
 def test_predict_checks_its_data() -> None:
     with pytest.raises(cr.DataError, match=r"x\[3, 1\] is nan"):
         new().predict(NAN)
