@@ -15,28 +15,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 
-from ..symbolic.language import SAMPLE_INDEX, SAMPLES, Index, Kind, Program, Role, Tensor
+from ..symbolic.language import SAMPLE_INDEX, SAMPLES, Index, Kind, Role
+from .arrays import BLOCKS, LINE_BYTES, Arrays, Slots
+from .batch import Batch
 from .expression import Names
 from .layout import INDENT, plain_text, wrapped
-from .legal import legal
 from .loops import Scope, arrays_of, block_lines, scalar_names
 from .parts import ARGUMENTS, COMMENT, COUNT, COUNT_BLOCKS, Parts
-from .plan import GIVEN, Phase, Plan, Step, Task
+from .plan import Phase, Plan, Step, Task
 from .request import Update
 from .rule import Rule
 
 OPTIONS = 'fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, error_model="numpy"'
 HELPER = f"@njit({OPTIONS}, no_cpython_wrapper=True, no_cfunc_wrapper=True)"
-FIXED_SLOTS = (  # no tensor has such a name
-    "@samples", "@start", "@step", "@gathering", "@key", "@scratch", "@rows", "@given", "@width", "@strange",
-    "@end",
-)  # fmt: skip
-FETCHED = range(8, 257)  # numbers of a sample that are fetched a step ahead: fewer wait little, more come in a row
 ROWS = 0  # among the sizes of blocks of samples: the size that fits the model and the batch, table[6]
-SCRATCH_ALIGNMENT = LINE_BYTES = 64
 VIEW = re.compile(r"\w+ = view\(table\[\d+\], ")  # of a whole array, which has this name wherever it is read
 FEW_ELEMENTS = 512  # of gradients that are one task together
-BATCH, BLOCK, BLOCKS = "N", "rows", "blocks"  # in shapes: samples of a batch; of a block, for each worker; blocks
 
 
 @dataclass(frozen=True)
@@ -52,16 +46,6 @@ class Routine:
     @property
     def gathers(self) -> bool:
         return self.update is not None
-
-
-class Slots:
-    """Places in the table of addresses, given out in order."""
-
-    def __init__(self) -> None:
-        self.places: dict[str, int] = {name: k for k, name in enumerate(FIXED_SLOTS)}
-
-    def __getitem__(self, name: str) -> int:
-        return self.places.setdefault(name, len(self.places))
 
 
 @dataclass
@@ -124,32 +108,24 @@ def module_source(
     return "\n".join(parts) + "\n"
 
 
-def _shape(tensor: Tensor, program: Program, samples: str = BATCH) -> tuple[object, ...]:
-    return tuple(samples if i.extent == SAMPLES else program.size(i.extent) for i in tensor.indices) or (1,)
-
-
 class RoutineWriter:
     """Writes the functions and phases of one routine."""
 
     def __init__(self, module: Module, routine: Routine, real: str) -> None:
         self.module, self.routine, self.real = module, routine, real
         self.plan, self.program = routine.plan, routine.plan.program
-        self.item = 4 if real == "float32" else 8
         self.prefix = routine.name
-        self.needs: dict[str, None] = {}
-        self.parts = Parts(self.plan, self.item, self._slot("@parts")) if self.plan.in_parts else None
-
-    def _slot(self, name: str, before: str = "", after: str = "") -> int:
-        """The place of an array in the table, under the model's own name for it."""
-        own = f"{before}{self.routine.original.get(name, name)}{after}"
-        self.needs.setdefault(own)
-        return self.module.slots[own]
+        self.arrays = Arrays(self.plan, routine.original, module.slots, real)
+        self.batch = Batch(self.plan, self.arrays)
+        self.parts = None
+        if self.plan.in_parts:
+            self.parts = Parts(self.plan, self.arrays.item, self.arrays.slot("@parts"))
 
     def write(self) -> None:
         phases = list(self.plan.phases)
         update = self.routine.update
         descriptions: list[dict[str, object]] = []
-        if self.routine.gathers and phases and not self._gathers_within(phases[0]):
+        if self.routine.gathers and phases and not self.batch.gathered_by_rows(phases[0]):
             descriptions.append(self._gather_phase())
         noise_phase = self._noise_phase()
         if noise_phase is not None:
@@ -159,17 +135,14 @@ class RoutineWriter:
         if update is not None:
             descriptions += self._separate_updates(update)
         self.module.phases[self.routine.name] = descriptions
-        self.module.needs[self.routine.name] = tuple(self.needs)
+        self.module.needs[self.routine.name] = tuple(self.arrays.needs)
 
     def workspace(self) -> dict[str, object]:
         """Types and shapes of everything that the runtime allocates."""
         program, own, passing = self.program, self.routine.original, self.plan.passing
         gathered = [t for t in program.tensors if t.name in passing]
         made = {
-            own.get(t.name, t.name): (
-                "integer" if t.kind is Kind.INTEGER else "real",
-                _shape(t, program, BLOCK if t.name in passing else BATCH),
-            )
+            own.get(t.name, t.name): ("integer" if t.kind is Kind.INTEGER else "real", self.arrays.shape(t))
             for t in (*program.role(Role.NOISE), *gathered, *(e.tensor for e in program.equations))
         }
         parts = {} if self.parts is None else {"@parts": ("real", (BLOCKS, self.parts.numbers))}
@@ -252,7 +225,7 @@ class RoutineWriter:
         elements = FEW_ELEMENTS
         for task in tasks:
             size = 1 if task.leading is None else self.program.size(task.leading.extent)
-            size *= self._row_elements(task.steps[0].equation.name)
+            size *= self.arrays.row(task.steps[0].equation.name)
             elements += size
             if elements > FEW_ELEMENTS or self._blocks(task) > 1:
                 groups.append([])
@@ -281,13 +254,13 @@ class RoutineWriter:
         parts = self.parts if number == 0 else None
         body, arrays = self._body((*steps, *(parts.steps() if parts else ())), SAMPLE_INDEX, {})
         views = [parts.address()] if parts else []
-        views += [self._view(a, parts.place(a) if parts and a in parts.places else None) for a in arrays]
+        views += [self.arrays.view(a, parts.place(a) if parts and a in parts.places else None) for a in arrays]
         fills = []
-        if number == 0 and self.routine.gathers and self._gathers_within(self.plan.phases[0]):
-            fills += self._gather_lines([t.name for t in self.program.tensors if t.role in GIVEN], arrays)
-        for k, tensor in enumerate(self.program.role(Role.NOISE)):
-            if tensor.name in arrays and self._drawn_by_rows(tensor.name) == number:
-                fills += self._noise_lines(tensor, k, arrays)
+        if number == 0 and self.routine.gathers and self.batch.gathered_by_rows(self.plan.phases[0]):
+            fills += self.batch.gather(arrays)
+        for k, noise in self.batch.noises:
+            if noise.name in arrays and self.batch.drawn_by_rows(noise.name) == number:
+                fills += self.batch.draw(noise, k, arrays)
         return [*views, *fills, *body]
 
     def _task_calls(self, task: Task) -> list[str]:
@@ -298,7 +271,7 @@ class RoutineWriter:
             fused = self._fused(parameter)
             address = self._gradient_address(first.name, parameter, fused)
             body, arrays = self._gradient(task, parameter, address, offsets)
-            views = [self._view(a) for a in arrays if a != first.name]
+            views = [self.arrays.view(a) for a in arrays if a != first.name]
             if first.name in arrays:
                 views.append(self._gradient_view(first.name, parameter, fused))
             lines = [*views, *body]
@@ -310,7 +283,7 @@ class RoutineWriter:
             self.routine.original.get(s.equation.name) == "L" for s in task.steps
         ):
             lines += [
-                f"losses = view(table[{self._slot('@losses')}], (table[2] + 1,), np.float64)",
+                f"losses = view(table[{self.arrays.slot('@losses')}], (table[2] + 1,), np.float64)",
                 "losses[table[2]] = L[0]",
             ]
         return lines
@@ -334,43 +307,18 @@ class RoutineWriter:
         steps = [parts.sum_of_a_number(s) if parts and s in parts else s for s in task.steps]
         body, arrays = self._body(steps, task.leading, {})
         head = [COUNT_BLOCKS, parts.view()] if parts and steps != list(task.steps) else []
-        return [*map(self._view, arrays), *head, *body]
+        return [*map(self.arrays.view, arrays), *head, *body]
 
     # arrays behind addresses
-
-    def _tensor(self, name: str) -> Tensor:
-        return self.program.by_name[name]
-
-    def _shape_source(self, tensor: Tensor) -> str:
-        words = ["samples" if i.extent == SAMPLES else str(self.program.size(i.extent)) for i in tensor.indices] or [
-            "1"
-        ]
-        return f"({', '.join(words)}{',' if len(words) == 1 else ''})"
-
-    def _view(self, name: str, place: str | None = None) -> str:
-        tensor = self._tensor(name)
-        kind = "np.int64" if tensor.kind is Kind.INTEGER else "real"
-        if place is not None:
-            return f"{name} = view({place}, {self._shape_source(tensor)}, {kind})"
-        place = f"table[{self._slot(name)}]"
-        if name in self.plan.passing:  # each worker has rows for a block, which begins at `first`
-            place += f" + (worker*rows - first)*{self._row_elements(name) * (8 if kind == 'np.int64' else self.item)}"
-        return f"{name} = view({place}, {self._shape_source(tensor)}, {kind})"
-
-    def _row_elements(self, name: str) -> int:
-        size = 1
-        for i in self._tensor(name).indices[1:]:
-            size *= self.program.size(i.extent)
-        return size
 
     def _gradient_address(self, gradient: str, parameter: str, fused: bool) -> str:
         """Where the block of a gradient stands: in the worker's scratch where the update follows at once."""
         if fused:
             return f"table[5] + worker*{self.scratch_bytes()}"
-        return f"table[{self._slot(gradient)}] + first*{self._row_elements(parameter) * self.item}"
+        return f"table[{self.arrays.slot(gradient)}] + first*{self.arrays.row(parameter) * self.arrays.item}"
 
     def _gradient_view(self, gradient: str, parameter: str, fused: bool) -> str:
-        others = [str(self.program.size(i.extent)) for i in self._tensor(parameter).indices[1:]]
+        others = [str(self.program.size(i.extent)) for i in self.arrays.tensor(parameter).indices[1:]]
         shape = f"({', '.join(['last - first', *others])}{',' if not others else ''})"
         return f"{gradient} = view({self._gradient_address(gradient, parameter, fused)}, {shape}, real)"
 
@@ -380,111 +328,38 @@ class RoutineWriter:
         for phase in self.plan.phases:
             for task in phase.tasks:
                 if task.gradient_of is not None:
-                    largest = max(largest, task.block * self._row_elements(task.gradient_of) * self.item)
-        return -(-largest // SCRATCH_ALIGNMENT) * SCRATCH_ALIGNMENT + SCRATCH_ALIGNMENT
+                    largest = max(largest, task.block * self.arrays.row(task.gradient_of) * self.arrays.item)
+        return -(-largest // LINE_BYTES) * LINE_BYTES + LINE_BYTES
 
     # the batch: gathering, noise
 
-    def _drawn_by_rows(self, noise: str) -> int | None:
-        """The phase whose rows draw a noise: the first that reads it; None where a task reads it no later."""
-        for number, phase in enumerate(self.plan.phases):
-            if any(noise in s.equation.reads for task in phase.tasks for s in task.steps):
-                return None
-            if any(noise in s.equation.reads for s in phase.rows):
-                return number
-        return None
-
     def _noise_phase(self) -> dict[str, object] | None:
         """A phase that draws what no rows can draw for themselves."""
-        noises = enumerate(self.program.role(Role.NOISE))
-        lines = [line for k, t in noises if self._drawn_by_rows(t.name) is None for line in self._noise_lines(t, k, ())]
-        if not lines:
+        noises = [(k, t) for k, t in self.batch.noises if self.batch.drawn_by_rows(t.name) is None]
+        if not noises:
             return None
         name = f"{self.prefix}_noise"
+        lines = [line for k, t in noises for line in self.batch.draw(t, k, ())]
         self._wrapper(name, self._guard_sample_blocks(ROWS, lines))
         return {"function": name, "sample_blocks": (ROWS,), "tasks": 0}
 
-    def _gathers_within(self, phase: Phase) -> bool:
-        """Whether the first rows can gather their own samples: no task beside them reads any."""
-        given = {t.name for t in self.program.tensors if t.role in GIVEN}
-        return (
-            bool(phase.rows)
-            and not any(given & set(s.equation.reads) for t in phase.tasks for s in t.steps)
-            and not any(t.leading is not None and t.leading.extent == SAMPLES for t in phase.tasks)
-        )
-
     def _gather_phase(self) -> dict[str, object]:
-        names = [t.name for t in self.program.tensors if t.role in GIVEN]
-        views = [self._view(n) for n in names]
+        given = self.batch.given
         name = f"{self.prefix}_gather"
-        self._wrapper(name, self._guard_sample_blocks(ROWS, [*views, *self._gather_lines(names, names)]))
+        views = [self.arrays.view(n) for n in given]
+        self._wrapper(name, self._guard_sample_blocks(ROWS, [*views, *self.batch.gather(given)]))
         return {"function": name, "sample_blocks": (ROWS,), "tasks": 0}
-
-    def _gather_lines(self, names: Sequence[str], in_view: Sequence[str]) -> list[str]:
-        """Copy the block's samples from the data set, in the order of this epoch."""
-        ahead = self._fetch_lines(names)
-        steps = "2*samples" if ahead else "samples"
-        lines = [f"order = view(table[{self._slot('@order')}], (table[1] + {steps},), np.int64)"]
-        for name in names:
-            if name not in in_view:
-                lines.append(self._view(name))
-            tensor = self._tensor(name)
-            kind = "np.int64" if tensor.kind is Kind.INTEGER else "real"
-            inner = [str(self.program.size(i.extent)) for i in tensor.indices[1:]]
-            shape = f"({', '.join(['table[3]', *inner])}{',' if not inner else ''})"
-            lines.append(f"data_{name} = view(table[{self._slot(name, before='@')}], {shape}, {kind})")
-        lines.append("for n in range(first, last):")
-        lines.append(f"{INDENT}sample = order[table[1] + n]")
-        for name in names:
-            loops = [legal(f"i{k}") for k in range(len(self._tensor(name).indices) - 1)]
-            depth = 1
-            for k, variable in enumerate(loops):
-                size = self.program.size(self._tensor(name).indices[k + 1].extent)
-                lines.append(f"{INDENT * depth}for {variable} in range({size}):")
-                depth += 1
-            at = ", ".join(["{}", *loops])
-            lines.append(f"{INDENT * depth}{name}[{at.format('n')}] = data_{name}[{at.format('sample')}]")
-        return ["if table[3]:  # gather this block's samples", *(INDENT + line for line in (*lines, *ahead))]
-
-    def _fetch_lines(self, names: Sequence[str]) -> list[str]:
-        """Have the samples of the same block in the next step fetched; while parts are made, they would be lost."""
-        sizes = {name: self._row_elements(name) for name in names}
-        fetched = {} if self.parts else {name: size for name, size in sizes.items() if size in FETCHED}
-        if not fetched:
-            return []
-        lines = [f"if table[1] + 2*samples <= table[{self.module.slots['@end']}]:  # fetch those of the next step"]
-        lines.append(f"{INDENT}for n in range(first, last):")
-        lines.append(f"{INDENT * 2}sample = order[table[1] + samples + n]")
-        for name, size in fetched.items():
-            item = 8 if self._tensor(name).kind is Kind.INTEGER else self.item
-            lines.append(f"{INDENT * 2}for k in range(0, {size}, {LINE_BYTES // item}):")
-            lines.append(f"{INDENT * 3}fetch(data_{name}, sample*{size} + k)")
-        return lines
-
-    def _noise_lines(self, tensor: Tensor, number: int, in_view: Sequence[str]) -> list[str]:
-        lines = [] if tensor.name in in_view else [self._view(tensor.name)]
-        sizes = [self.program.size(i.extent) for i in tensor.indices[1:]]
-        loops = [f"i{k}" for k in range(len(sizes))]
-        position = "n"
-        for size, variable in zip(sizes, loops, strict=True):
-            position = f"({position})*{size} + {variable}"
-        lines.append("for n in range(first, last):")
-        for depth, (size, variable) in enumerate(zip(sizes, loops, strict=True), start=1):
-            lines.append(f"{INDENT * depth}for {variable} in range({size}):")
-        at = ", ".join(["n", *loops])
-        lines.append(f"{INDENT * (len(sizes) + 1)}{tensor.name}[{at}] = real(uniform(table[4] + {number}, {position}))")
-        return lines
 
     # updates
 
     @property
     def _rule(self) -> Rule:
         assert self.routine.update is not None
-        return Rule(self.routine.update, self.item, self._slot("@scalars"))
+        return Rule(self.routine.update, self.arrays.item, self.arrays.slot("@scalars"))
 
     def _step_call(self) -> list[str]:
         rule = self._rule
-        rates = f"rates = view(table[{self._slot('@rates')}], (table[2] + 1,), np.float64)"
+        rates = f"rates = view(table[{self.arrays.slot('@rates')}], (table[2] + 1,), np.float64)"
         return [rule.scalars_view(), rates, *rule.once_a_step()]
 
     def _update_function(self) -> str:
@@ -497,7 +372,7 @@ class RoutineWriter:
     def _update_calls(self, parameter: str, gradient_address: str) -> list[str]:
         """Apply the update to a block, as one row of numbers."""
         rule, name = self._rule, self._update_function()
-        slots = [self._slot(parameter, after=after) for after in ("", *(f"@{s}" for s in rule.states))]
+        slots = [self.arrays.slot(parameter, after=after) for after in ("", *(f"@{s}" for s in rule.states))]
         arguments = ["table", *self._elements(parameter), gradient_address, *(f"table[{slot}]" for slot in slots)]
         if rule.update.clip_norm is not None:
             arguments.append("scale")
@@ -505,7 +380,7 @@ class RoutineWriter:
 
     def _elements(self, parameter: str) -> tuple[str, str]:
         """The elements of a block of a parameter: the first, and how many."""
-        row = self._row_elements(parameter)
+        row = self.arrays.row(parameter)
         return ("first", "last - first") if row == 1 else (f"first*{row}", f"(last - first)*{row}")
 
     def _separate_updates(self, update: Update) -> list[dict[str, object]]:
@@ -544,11 +419,11 @@ class RoutineWriter:
             gradient = task.steps[0].equation.name
             parameter = task.gradient_of
             assert parameter is not None
-            size = self._row_elements(parameter) * (self.program.size(task.leading.extent) if task.leading else 1)
+            size = self.arrays.row(parameter) * (self.program.size(task.leading.extent) if task.leading else 1)
             body += [
                 f"if task == {k}:",
-                f"{INDENT}gradient = view(table[{self._slot(gradient)}], ({size},), real)",
-                f"{INDENT}squares = view(table[{self._slot('@squares')}], ({len(waiting)},), np.float64)",
+                f"{INDENT}gradient = view(table[{self.arrays.slot(gradient)}], ({size},), real)",
+                f"{INDENT}squares = view(table[{self.arrays.slot('@squares')}], ({len(waiting)},), np.float64)",
                 f"{INDENT}total = 0.0",
                 f"{INDENT}for i in range({size}):",
                 f"{INDENT * 2}total += gradient[i]**2",
@@ -561,7 +436,7 @@ class RoutineWriter:
 
     def _scale_lines(self, count: int, limit: float) -> list[str]:
         return [
-            f"squares = view(table[{self._slot('@squares')}], ({count},), np.float64)",
+            f"squares = view(table[{self.arrays.slot('@squares')}], ({count},), np.float64)",
             "total = 0.0",
             f"for i in range({count}):",
             f"{INDENT}total += squares[i]",
