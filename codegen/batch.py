@@ -56,7 +56,7 @@ class Batch:
         lines = [f"order = view(table[{self.arrays.slot('@order')}], (table[1] + {steps},), np.int64)"]
         for name in self.given:
             lines += [*([] if name in in_view else [self.arrays.view(name)]), self.arrays.view_of_data(name)]
-        lines += ["for n in range(first, last):", f"{INDENT}sample = order[table[1] + n]"]
+        lines += ["for n in range(first, last):", f"{INDENT}sample = natural(order[table[1] + n])"]
         for name in self.given:
             sizes = self._sizes(self.arrays.tensor(name))
             loops = [legal(f"i{k}") for k in range(len(sizes))]

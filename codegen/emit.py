@@ -212,7 +212,7 @@ class RoutineWriter:
             *(["rows = table[6]"] if block == ROWS else []),
             f"blocks = (samples + {size} - 1)//{size}",
             "if task < blocks:",
-            f"{INDENT}first = {size}*task",
+            f"{INDENT}first = natural({size}*task)",
             f"{INDENT}last = first + {size} if first + {size} < samples else samples",
             *(INDENT + line for line in calls),
             f"{INDENT}return",
@@ -246,7 +246,7 @@ class RoutineWriter:
                 lines += ["first = 0", f"last = {size}", *calls]
                 continue
             rest = f" if task < {blocks - 1} else {size}" if size % task.block else ""
-            lines += [f"first = {task.block}*task", f"last = first + {task.block}{rest}", *calls]
+            lines += [f"first = natural({task.block}*task)", f"last = first + {task.block}{rest}", *calls]
         condition = "if task == 0:" if blocks == 1 else f"if task < {blocks}:"
         return [condition, *(INDENT + line for line in lines), f"{INDENT}return", f"task -= {blocks}"]
 

@@ -30,7 +30,7 @@ ELEMENTARY = (  # what the runtime has, vectorised
     "acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "erf", "erfc", "exp", "expm1", "log", "log1p",
     "power", "sigmoid", "sin", "sinh", "softplus", "tan", "tanh",
 )  # fmt: skip
-OTHERS = ("affine", "fetch", "flat", "gemm", "maximum", "sign", "sum_rows", "uniform", "view")
+OTHERS = ("affine", "fetch", "flat", "gemm", "maximum", "natural", "sign", "sum_rows", "uniform", "view")
 
 
 NUMBA = "from numba import njit\n"

@@ -20,6 +20,7 @@ FEWEST_ROWS, FEWEST_WIDE_ROWS, MOST_ROWS = 16, 64, 512  # turning the weights co
 MOST_WIDE_ROWS = 256  # with so many, turning wide weights costs next to nothing
 MANY_BLOCKS = 8  # enough for the threads; then the blocks grow first
 FEW_BLOCKS = 2  # of a batch with a wide product: one would leave all threads but one with nothing to do
+ROWS_OF_LINE = 16  # of numbers: so many rows keep what follows at the beginning of a cache line
 MOST_OF_PART, FEWEST_OF_PART, FEW_PARTS = 256, 128, 4  # samples: adding parts up costs as much as some samples do
 
 
@@ -86,14 +87,27 @@ class Machine:
         self.code.prepare(p["function"] for routine in routines for p in self.kernels["routines"][routine])
 
     def workspace(self, routine, samples, threads=1, without=()):
-        """Arrays for everything that a routine computes on a batch."""
+        """Arrays for everything that a routine computes on a batch.
+
+        Where blocks make parts of sums, what is kept for a block has as many rows before and behind it as there are
+        samples, which are never touched and cost nothing: compiled loops look whether arrays share memory, take it for
+        an array of all samples, and add up in another order where they seem to.
+        """
         kinds = {"real": self.real, "integer": np.dtype(np.int64)}
         rows = self.rows(routine, samples)
         sizes = {"N": samples, "rows": rows * threads, "blocks": -(-samples // rows)}
-        made = {}
+        made, apart = (
+            {},
+            -(-samples // ROWS_OF_LINE) * ROWS_OF_LINE if "in_parts" in self.kernels["work"][routine] else 0,
+        )
         for name, (kind, shape) in self.kernels["workspace"][routine].items():
-            if name not in without:
-                made[name] = aligned([sizes.get(size, size) for size in shape], kinds[kind])
+            if name in without:
+                continue
+            count, *rest = (sizes.get(size, size) for size in shape)
+            if shape[0] == "rows":
+                made[name] = aligned([apart + count + apart, *rest], kinds[kind])[apart : apart + count]
+            else:
+                made[name] = aligned([count, *rest], kinds[kind])
         return made
 
     def table(self, routine, arrays, gathering=0):

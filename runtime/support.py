@@ -13,6 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
+LARGEST = 2**63 - 1
 READ, INTO_L2, DATA = 0, 2, 1  # of a hint to fetch: why, how near, what
 FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}  # not nnan, ninf: a NaN must stay one
 
@@ -105,6 +106,16 @@ def affine(context, left_turned, right_turned, rows, columns, depth, left, left_
     """out = row + left right: the product, added to the same row of numbers everywhere."""
     return _product(start=True)(left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right,
                                 right_at, right_stride, out, out_at, out_stride, row)  # fmt: skip
+
+
+@intrinsic
+def natural(context, number):
+    """An integer that is not negative: said so, or every index that is made of it is looked at."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.and_(arguments[0], ir.IntType(64)(LARGEST))
+
+    return types.int64(types.int64), codegen
 
 
 @intrinsic

@@ -68,6 +68,11 @@ def sum_rows(rows: int, columns: int, given: np.ndarray, at: int, stride: int, o
     part(out, out_at, False, 1, columns, columns)[...] = part(given, at, False, rows, columns, stride).sum(axis=0)
 
 
+def natural(number: int) -> int:
+    assert number >= 0, "a negative index"
+    return number
+
+
 def fetch(array: np.ndarray, at: int) -> None:
     assert 0 <= at < array.size, "what is fetched is not there"
 
@@ -106,6 +111,7 @@ NAMES: Mapping[str, Any] = {
     "flat": flat,
     "gemm": gemm,
     "maximum": np.maximum,
+    "natural": natural,
     "njit": as_it_is,
     "power": power,
     "sigmoid": sigmoid,

@@ -90,7 +90,7 @@ INSIDE = {  # a line in a function
 
 @pytest.mark.parametrize("line", INSIDE)
 def test_a_line_in_a_function(line: str) -> None:
-    before, head, after = golden().partition("        first = rows*task\n")
+    before, head, after = golden().partition("        first = natural(rows*task)\n")
     indented = "".join(f"        {part}\n" for part in line.split("\n"))
     number = before.count("\n") + 2
     with pytest.raises(InternalError, match=rf"generated source, line {number}: .*\b{INSIDE[line]}"):

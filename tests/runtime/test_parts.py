@@ -67,6 +67,20 @@ def test_of_a_batch_only_blocks_are_kept(alone: Trainer) -> None:
     assert len(training.batch_arrays["@parts"]) == -(-BATCH // rows)
 
 
+def test_what_blocks_keep_lies_apart(alone: Trainer) -> None:
+    """Compiled loops look whether the arrays of all samples would share memory, and else add up in another order."""
+    training = alone._training
+    assert training is not None
+    arrays = {**training.batch_arrays, **training.parameters, **training.states}
+    shapes = training.machine.kernels["workspace"]["train"]
+    for name in (n for n, (_, shape) in shapes.items() if shape[0] == "rows"):
+        array = arrays[name]
+        beside = BATCH * array[0:1].nbytes
+        low, high = array.ctypes.data - beside, array.ctypes.data + array.nbytes + beside
+        for other, place in ((n, a.ctypes.data) for n, a in arrays.items() if n != name):
+            assert not low < place + arrays[other].nbytes or not place < high, (name, other)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_step_that_fails_names_its_tensor(threads: int) -> None:
     """Which the kernels that fail have forgotten: in the first block of the second batch."""
