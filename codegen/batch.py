@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from ..symbolic.language import SAMPLES, Role, Tensor
+from ..symbolic.language import Role, Tensor
 from .arrays import LINE_BYTES, Arrays
 from .layout import INDENT
 from .legal import legal
-from .plan import GIVEN, Phase, Plan
+from .plan import Plan, given_names
 
 FETCHED = range(8, 257)  # numbers of a sample that are fetched a step ahead: fewer wait little, more come in a row
 
@@ -24,21 +24,12 @@ class Batch:
     @property
     def given(self) -> list[str]:
         """What every sample has."""
-        return [t.name for t in self.plan.program.tensors if t.role in GIVEN]
+        return given_names(self.plan.program)
 
     @property
     def noises(self) -> list[tuple[int, Tensor]]:
         """With their numbers."""
         return list(enumerate(self.plan.program.role(Role.NOISE)))
-
-    def gathered_by_rows(self, phase: Phase) -> bool:
-        """Whether the rows of the first phase can gather their own samples: no task beside them reads any."""
-        given = set(self.given)
-        return (
-            bool(phase.rows)
-            and not any(given & set(s.equation.reads) for t in phase.tasks for s in t.steps)
-            and not any(t.leading is not None and t.leading.extent == SAMPLES for t in phase.tasks)
-        )
 
     def drawn_by_rows(self, noise: str) -> int | None:
         """The phase whose rows draw a noise: the first that reads it; None where a task reads it no later."""

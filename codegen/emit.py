@@ -22,7 +22,7 @@ from .expression import Names
 from .layout import INDENT, plain_text, wrapped
 from .loops import Scope, arrays_of, block_lines, scalar_names
 from .parts import ARGUMENTS, COMMENT, COUNT, COUNT_BLOCKS, Parts
-from .plan import Phase, Plan, Step, Task
+from .plan import Phase, Plan, Step, Task, gathered_by_rows
 from .request import Update
 from .rule import Rule
 
@@ -125,7 +125,7 @@ class RoutineWriter:
         phases = list(self.plan.phases)
         update = self.routine.update
         descriptions: list[dict[str, object]] = []
-        if self.routine.gathers and phases and not self.batch.gathered_by_rows(phases[0]):
+        if self.routine.gathers and phases and not gathered_by_rows(phases[0], self.program):
             descriptions.append(self._gather_phase())
         noise_phase = self._noise_phase()
         if noise_phase is not None:
@@ -256,7 +256,7 @@ class RoutineWriter:
         views = [parts.address()] if parts else []
         views += [self.arrays.view(a, parts.place(a) if parts and a in parts.places else None) for a in arrays]
         fills = []
-        if number == 0 and self.routine.gathers and self.batch.gathered_by_rows(self.plan.phases[0]):
+        if number == 0 and self.routine.gathers and gathered_by_rows(self.plan.phases[0], self.program):
             fills += self.batch.gather(arrays)
         for k, noise in self.batch.noises:
             if noise.name in arrays and self.batch.drawn_by_rows(noise.name) == number:

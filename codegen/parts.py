@@ -12,11 +12,12 @@ from functools import cached_property
 import sympy as sp
 
 from ..symbolic.language import Equation
+from .arrays import LINE_BYTES
 from .layout import INDENT
 from .loops import after_product
 from .plan import Plan, Step
 
-LINE = 16  # numbers, of which one begins a cache line if the first does
+LINE = LINE_BYTES // 4  # numbers, of which one begins a cache line if the first does, in either type
 ARGUMENTS = ("table", "at", "count", "sum_at")
 COMMENT = "the sum of some numbers over all blocks of samples; they begin at the same place in the part of each"
 PART, COUNT = sp.Symbol("part", integer=True, nonnegative=True), sp.Symbol("blocks", integer=True, positive=True)

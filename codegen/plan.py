@@ -312,9 +312,20 @@ def _has_parts(equation: Equation, program: Program, before: Container[str]) -> 
 
 def _all_rows(program: Program, phase: Phase) -> frozenset[str]:
     """What is computed by rows, and the samples themselves where only rows read them."""
-    given = {t.name for role in GIVEN for t in program.role(role)}
-    by_tasks = {name for task in phase.tasks for s in task.steps for name in s.equation.reads}
-    return frozenset(s.equation.name for s in phase.rows) | (frozenset() if given & by_tasks else given)
+    gathered = given_names(program) if gathered_by_rows(phase, program) else ()
+    return frozenset((*(s.equation.name for s in phase.rows), *gathered))
+
+
+def given_names(program: Program) -> list[str]:
+    """What every sample has."""
+    return [t.name for t in program.tensors if t.role in GIVEN]
+
+
+def gathered_by_rows(phase: Phase, program: Program) -> bool:
+    """Whether the rows of the first phase can gather their own samples: no task beside them reads any."""
+    given = set(given_names(program))
+    read = any(given & set(s.equation.reads) for t in phase.tasks for s in t.steps)
+    return bool(phase.rows) and not read and not any(t.by_samples for t in phase.tasks)
 
 
 def _multiplications(product: Product, program: Program) -> int:

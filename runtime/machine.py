@@ -96,10 +96,9 @@ class Machine:
         kinds = {"real": self.real, "integer": np.dtype(np.int64)}
         rows = self.rows(routine, samples)
         sizes = {"N": samples, "rows": rows * threads, "blocks": -(-samples // rows)}
-        made, apart = (
-            {},
-            -(-samples // ROWS_OF_LINE) * ROWS_OF_LINE if "in_parts" in self.kernels["work"][routine] else 0,
-        )
+        in_parts = "in_parts" in self.kernels["work"][routine]
+        apart = -(-samples // ROWS_OF_LINE) * ROWS_OF_LINE if in_parts else 0
+        made = {}
         for name, (kind, shape) in self.kernels["workspace"][routine].items():
             if name in without:
                 continue

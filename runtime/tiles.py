@@ -21,9 +21,7 @@ def vector_bytes():
 
 TILE_ROWS = {64: 14, 32: 6, 16: 6}[vector_bytes()]  # with two vectors of columns: as many as the registers hold
 SMALL_TILE_ROWS = 4  # for what is left: accumulators enough to hide the latency of a multiplication
-
-
-SUMS_AT_ONCE = 4  # vectors of columns
+SUMS_AT_ONCE = 4  # vectors of columns whose rows are added up in one pass
 
 
 class Place:

@@ -77,7 +77,14 @@ def small(model: Model, optimiser: Optimiser | None, batch_size: int = 1) -> Sma
         sizes = tiny_sizes(plain.forward)
         plain, training = _sized(plain, sizes), _sized(training, sizes)
     update = None if optimiser is None else Update(optimiser)
-    return Small(model, plain, training, update, tiny, batch_size >= LARGE_BATCH)
+    return Small(model, plain, training, update, tiny, _in_parts(model, update, batch_size))
+
+
+def _in_parts(model: Model, update: Update | None, batch_size: int) -> bool:
+    """Whether the model's own step makes sums in parts: at tiny extents any could."""
+    if update is None or batch_size < LARGE_BATCH:
+        return False
+    return "in_parts" in Kernels(model, "float32", update, batch=batch_size).machine().kernels["work"]["train"]
 
 
 def _sized(derived: Derived, sizes: Mapping[Any, int]) -> Derived:

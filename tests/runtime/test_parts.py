@@ -9,7 +9,7 @@ import chainrule as cr
 from chainrule.codegen import parts
 from chainrule.runtime import kernels
 from chainrule.runtime.trainer import Trainer
-from chainrule.runtime.whole import wholes
+from chainrule.runtime.whole import small, wholes
 
 from .bits import bits, use
 
@@ -17,6 +17,7 @@ RNG = np.random.default_rng(3)
 X = RNG.normal(size=(1100, 6))
 Y = np.tanh(X[:, :1] - X[:, 1:2])
 MODEL = cr.Model(6, [cr.Dense(9, "tanh"), cr.Dropout(0.2), cr.Dense(1)], penalties=[cr.L2(0.01)])
+WIDE = cr.Model(600, [cr.Dense(512, "relu"), cr.Dense(1)])  # more weights than parts are made of
 BATCH = 600  # the last batch has 500 samples
 
 
@@ -99,6 +100,8 @@ def test_a_step_in_parts_is_held_against_50_digits(monkeypatch: pytest.MonkeyPat
     model = cr.Model(2, [cr.Dense(2, "tanh"), cr.Dense(1)])
     found = wholes(model, cr.Adam(1e-3), batch_size=kernels.LARGE_BATCH)
     assert [w.fault for w in found] == [""] * 5
+    assert small(model, cr.Adam(1e-3), kernels.LARGE_BATCH).in_parts
+    assert not small(WIDE, cr.Adam(1e-3), kernels.LARGE_BATCH).in_parts  # at its own extents it makes none
     place = parts.Parts.sum_of_an_array
     monkeypatch.setattr(
         parts.Parts, "sum_of_an_array", lambda *given: place(*given).replace("(table, ", "(table, 1 + ")
