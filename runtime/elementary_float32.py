@@ -224,12 +224,17 @@ def exp(x):
 
 @_elementary
 def tanh(x):
-    """E/(E + 2) with E = e^(2|x|) - 1, and the sign of x; from 10 on, x is 10. 2.5 ulp."""
-    size = _abs(x)
-    size = _where(size > 10.0, 10.0, size)
-    k, r = _reduced(size + size)
-    scale, e = _power_of_two(k), _exponential(r)
-    return _signed(_fma(scale, e, scale - 1.0) / _fma(scale, e, scale + 1.0), x)
+    """2 n d/(d^2 + n^2), where n/d is tanh(x/2); from 9.4 on, x is 9.4. 3.9 ulp, the most of all numbers.
+
+    n = x p(x^2) and d = q(x^2), relative error of the result 4e-9. Where the result nears 1, n nears d, and their own
+    errors cancel to first order.
+    """
+    x = _where(x > 9.4, 9.4, x)
+    x = _where(x < -9.4, -9.4, x)
+    square = x * x
+    n = _fma(x * square, _fma(square, 1.14342045e-4, 0.0297775343), x)
+    d = _fma(square, _fma(square, _fma(square, 2.46276818e-6, 0.00241388683), 0.226221755), 2.0)
+    return n * (d + d) / _fma(d, d, n * n)
 
 
 @_elementary
