@@ -4,9 +4,12 @@ Kernels hold no closures, comprehensions, `with` blocks, `prange`, branches on t
 passes for them walks over the whole function, and most of the time that a compilation takes is spent in such walks.
 """
 
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
+from numba import types
 from numba.core import typed_passes, untyped_passes
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_machinery import PassManager
@@ -35,11 +38,17 @@ class Lean(CompilerBase):
 
 
 def slim(module: ModuleType) -> None:
-    """Let the functions that kernels call be compiled by `Lean`, too."""
+    """Let the functions that kernels call be compiled by `Lean`, too, and once: a 0 is a number as any other."""
     for helper in vars(module).values():
         compiler: Any = getattr(helper, "_compiler", None)  # of a function that `njit` has made
-        if hasattr(compiler, "pipeline_class"):
+        if getattr(compiler, "pipeline_class", Lean) is not Lean:
             compiler.pipeline_class = Lean
+            helper.get_call_template = partial(_for_any_number, helper.get_call_template)
+
+
+def _for_any_number(template: Callable[..., Any], arguments: Any, named: Any) -> Any:
+    """What a function is called as, not for one number that the source has in its place."""
+    return template(tuple(map(types.unliteral, arguments)), {k: types.unliteral(kind) for k, kind in named.items()})
 
 
 def remember_types(context: Any) -> None:

@@ -11,7 +11,6 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.arrayobj import make_array, populate_array
 
 LARGEST = 2**63 - 1
 READ, INTO_L2, DATA = 0, 2, 1  # of a hint to fetch: why, how near, what
@@ -24,16 +23,9 @@ def view(context, address, shape, dtype):
     array = types.Array(dtype.dtype, len(shape), "C")
 
     def codegen(context, builder, signature, arguments):
-        made = make_array(array)(context, builder)
-        kind = context.get_data_type(array.dtype)
+        data = builder.inttoptr(arguments[0], context.get_data_type(array.dtype).as_pointer())
         extents = [builder.sext(e, ir.IntType(64)) for e in cgutils.unpack_tuple(builder, arguments[1])]
-        item = context.get_constant(types.intp, context.get_abi_sizeof(kind))
-        strides = [item]
-        for extent in reversed(extents[1:]):
-            strides.insert(0, builder.mul(strides[0], extent))
-        data = builder.inttoptr(arguments[0], kind.as_pointer())
-        populate_array(made, data=data, shape=extents, strides=strides, itemsize=item, meminfo=None)
-        return made._getvalue()
+        return _array(context, builder, array, data, extents)
 
     return array(types.int64, shape, dtype), codegen
 
@@ -44,20 +36,38 @@ def flat(context, array, at):
     row = types.Array(array.dtype, 1, "C")
 
     def codegen(context, builder, signature, arguments):
-        given = make_array(array)(context, builder, arguments[0])
-        made = make_array(row)(context, builder)
-        count = builder.sub(functools.reduce(builder.mul, cgutils.unpack_tuple(builder, given.shape)), arguments[1])
-        item = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(row.dtype)))
-        data = builder.gep(given.data, [arguments[1]])
-        populate_array(made, data=data, shape=[count], strides=[item], itemsize=item, meminfo=None)
-        return made._getvalue()
+        data, elements = (_field(context, builder, array, arguments[0], name) for name in ("data", "nitems"))
+        rest = builder.sub(elements, arguments[1])
+        return _array(context, builder, row, builder.gep(data, [arguments[1]]), [rest])
 
     return row(array, types.int64), codegen
 
 
+def _array(context, builder, array, data, extents):
+    """A C-contiguous array as Numba has it: a structure, put together without memory, which is less to compile."""
+    item = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype)))
+    strides = [item]
+    for extent in reversed(extents[1:]):
+        strides.insert(0, builder.mul(strides[0], extent))
+    fields = {
+        "nitems": functools.reduce(builder.mul, extents), "itemsize": item, "data": data,
+        "shape": cgutils.pack_array(builder, extents), "strides": cgutils.pack_array(builder, strides),
+    }  # fmt: skip
+    model = context.data_model_manager[array]
+    made = ir.Constant(model.get_value_type(), None)  # without an owner
+    for name, value in fields.items():
+        made = builder.insert_value(made, value, model.get_field_position(name))
+    return made
+
+
+def _field(context, builder, array, value, name):
+    """Of the structure that an array is."""
+    return builder.extract_value(value, context.data_model_manager[array].get_field_position(name))
+
+
 def _address(context, builder, signature, arguments, k, at):
     """Of an element of the array that is argument k."""
-    data = make_array(signature.args[k])(context, builder, arguments[k]).data
+    data = _field(context, builder, signature.args[k], arguments[k], "data")
     return builder.ptrtoint(builder.gep(data, [at]), ir.IntType(64))
 
 
@@ -123,7 +133,7 @@ def fetch(context, array, at):
     """Have the cache line of an element fetched, which will soon be read; a hint that changes nothing."""
 
     def codegen(context, builder, signature, arguments):
-        data = make_array(signature.args[0])(context, builder, arguments[0]).data
+        data = _field(context, builder, signature.args[0], arguments[0], "data")
         place = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
         hint = [ir.IntType(32)(k) for k in (READ, INTO_L2, DATA)]
         kind = ir.FunctionType(ir.VoidType(), [place.type, *(k.type for k in hint)])
