@@ -335,11 +335,13 @@ def log1p(x):
 
 @_elementary
 def softplus(x):
-    """max(x, 0) + log(1 + e) with e = e^-|x|, which is at most 1. 2 ulp."""
+    """max(x, 0) + log(1 + e) with e = e^-|x|, which is at most 1: there a polynomial, relative error 5e-9. 2.5 ulp."""
     e = _exp(-_abs(x))
-    high = e > 0.41421356
-    logarithm = _logarithm(_where(high, 1.0, 0.0), _where(high, _fma(e, 0.5, -0.5), e))
-    return _where(x > 0.0, x, 0.0) + logarithm
+    series = _polynomial(
+        e, 1.0, -0.4999993, 0.33330512, -0.24958585, 0.19695388, -0.15355355, 0.106804796, -0.057663675, 0.020204168,
+        -0.0033183787,
+    )  # fmt: skip
+    return _fma(e, series, _where(x > 0.0, x, 0.0))
 
 
 @_elementary
