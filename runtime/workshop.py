@@ -26,7 +26,6 @@ NOT_NEEDED: Final = ("coverage", "scipy", "scipy.linalg")
 WANTED: Final = ("support", "elementary_float32", "elementary_float64")
 IDLE: Final = 20.0  # seconds without orders, after which the process ends
 BEHIND: Final = ("team",)  # a training begins without it: when nothing else is wanted
-YIELDING: Final = 5  # the priority that functions of the driver give up: those of a module take longer, and end last
 OBJECTS: Final = 100_000  # that are made before a child looks for those that nobody needs
 
 
@@ -92,7 +91,6 @@ def _work(name: str, order: dict[str, Any], pipes: Iterable[int]) -> None:
             os.close(pipe)
         gc.enable()
         gc.set_threshold(OBJECTS)
-        os.nice(YIELDING if order["source"] is None else 0)
         code_of(order).prepare((name,))
         status = 0
     finally:  # who wants the function compiles it itself, and sees what is wrong
