@@ -224,10 +224,11 @@ def exp(x):
 
 @_elementary
 def tanh(x):
-    """2 n d/(d^2 + n^2), where n/d is tanh(x/2); from 9.4 on, x is 9.4. 3.9 ulp, the most of all numbers.
+    """2 n d/(d^2 + n^2), where n/d is tanh(x/2); from 9.4 on, x is 9.4. 3.9 ulp at most: all numbers were tried.
 
-    n = x p(x^2) and d = q(x^2), relative error of the result 4e-9. Where the result nears 1, n nears d, and their own
-    errors cancel to first order.
+    n = x p(x^2) and d = q(x^2). Where the result nears 1, n nears d, and their own errors cancel to first order. Near
+    the minimax coefficients, whose relative error is 7e-9, these were found by trial: the sum with the rounding errors
+    is smaller, though their own error is 3e-8.
     """
     x = _where(x > 9.4, 9.4, x)
     x = _where(x < -9.4, -9.4, x)
@@ -338,8 +339,8 @@ def softplus(x):
     """max(x, 0) + log(1 + e) with e = e^-|x|, which is at most 1: there a polynomial, relative error 5e-9. 2.5 ulp."""
     e = _exp(-_abs(x))
     series = _polynomial(
-        e, 1.0, -0.4999993, 0.33330512, -0.24958585, 0.19695388, -0.15355355, 0.106804796, -0.057663675, 0.020204168,
-        -0.0033183787,
+        e, 1.0, -0.4999993, 0.33330464, -0.2495802, 0.19692121, -0.15344977, 0.10661371, -0.057460483, 0.02008846,
+        -0.0032910742,
     )  # fmt: skip
     return _fma(e, series, _where(x > 0.0, x, 0.0))
 

@@ -144,6 +144,16 @@ def test_float32_is_within_4_ulp(name: str) -> None:
     assert error[worst] <= BOUND, f"{name}({x[worst]!r}): {error[worst]:.2f} ulp"
 
 
+def test_tanh_is_bounded_and_within_4_ulp_where_its_errors_are_largest() -> None:
+    """A quotient of polynomials: every 17th float32 from 2^-5 on, and float64 numbers near which it becomes 1."""
+    low, high = np.array([2.0**-5, 11.0], np.float32).view(np.int32)
+    x = np.arange(low, high, 17, dtype=np.int32).view(np.float32)
+    computed = values("tanh", x)
+    assert errors_in_float32(computed, np.tanh(x.astype(np.float64))).max() <= BOUND
+    near = np.random.default_rng(2).uniform(15.0, 20.0, 1_000_000)
+    assert max(computed.max(), values("tanh", near).max()) == 1.0
+
+
 def error_in_float64(function: Callable, x: float, computed: float) -> float:
     """In ulp, against mpmath."""
     try:
