@@ -15,6 +15,7 @@ from ..symbolic.errors import DataError
 from ..symbolic.model import Model
 
 Array = NDArray[Any]
+SMALL: Final = 4096  # numbers; beyond it a product of BLAS may wake its threads
 
 
 def as_inputs(model: Model, x: ArrayLike, place: str = "x") -> Array:
@@ -119,8 +120,23 @@ def _whole(array: Array, below: int, place: str, what: str) -> NDArray[np.int64]
 
 def all_finite(array: Array, place: str) -> Array:
     """The array, if it has neither NaN nor infinity."""
-    _all(np.isfinite(array), array, place, "every value must be finite")
+    if not is_finite(array):
+        _all(np.isfinite(array), array, place, "every value must be finite")
     return array
+
+
+def is_finite(array: Array) -> bool:
+    """Whether an array holds neither NaN nor infinity: by a sum, in one pass and without an array of booleans.
+
+    The sum of finite numbers may overflow; only then every element is looked at.
+    """
+    if array.flags.c_contiguous:
+        flat = array.reshape(-1)
+        with np.errstate(all="ignore"):
+            total = flat.dot(flat) if flat.size <= SMALL else np.einsum("i->", flat)
+        if math.isfinite(total):
+            return True
+    return bool(np.isfinite(array).all())
 
 
 def _all(fine: Array, array: Array, place: str, rule: str) -> None:

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..symbolic.errors import DataError, SpecError, nearest
+from .arrays import is_finite
 from .position import Plan
 
 Array = NDArray[Any]
 NOT_FINITE: Final = "the loss is not finite"
 POLICIES: Final = ("stop", "raise", "roll_back")
-SMALL: Final = 4096  # numbers; beyond it a product of BLAS may wake its threads
 SHARE: Final = 0.005  # of the time, which the copies of the state may take
 GROWN: Final = 1e3  # weights beyond it are the result of steps that are too large
 LARGE: Final = 1e4  # inputs and targets beyond it were not scaled
@@ -106,23 +106,7 @@ def _arrays(of: Any) -> list[Array]:
 
 def not_finite(arrays: Mapping[str, Array]) -> str:
     """The name of the first array that holds a NaN or an infinity; empty where there is none."""
-    with np.errstate(all="ignore"):
-        return next((name for name, array in arrays.items() if not _all_finite(array)), "")
-
-
-def all_finite(array: Array) -> bool:
-    """Whether an array holds neither a NaN nor an infinity: in one pass, and without an array of booleans.
-
-    A sum of finite numbers may overflow; only then every element is looked at.
-    """
-    with np.errstate(all="ignore"):
-        return _all_finite(array)
-
-
-def _all_finite(array: Array) -> bool:
-    flat = array.ravel()
-    found = flat.dot(flat) if flat.size <= SMALL else np.add.reduce(flat)
-    return math.isfinite(found) or bool(np.isfinite(flat).all())
+    return next((name for name, array in arrays.items() if not is_finite(array)), "")
 
 
 def largest(arrays: Mapping[str, Array]) -> tuple[str, float]:
@@ -220,14 +204,14 @@ class Guard:
         """
         self.losses[-1].append(losses)
         self.done += len(losses)
-        if not all_finite(losses):
+        if not is_finite(losses):
             first = int(np.argmin(np.isfinite(losses)))
             return self._find(self._taken() - len(losses) + first, by_loss=True)
         started, plan = time.perf_counter(), self.plans[-1]
         self.due = started - self.kept_at > self.cost / SHARE
         if self.due or self.done == plan.steps or plan.epochs > 1:
             states = self.training.states if self.due or last else {}
-            if not all_finite(self.training.live) or not_finite(states):
+            if not is_finite(self.training.live) or not_finite(states):
                 return self._find(self._taken(), by_loss=False)
         self.looking = time.perf_counter() - started
         return None
@@ -310,7 +294,7 @@ class Guard:
             array[...] = 0  # what the step does not write must not be taken for its result
         loss = float(training.run(self.given, plan.order, plan.rates, plan.keys, step, step + 1)[0])
         for name, array in kept.items():
-            if not all_finite(array):
+            if not is_finite(array):
                 return f"{name} is {_first(array)}"
         if not math.isfinite(loss):
             return f"the loss is {loss}"

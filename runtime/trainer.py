@@ -117,7 +117,7 @@ class Trainer:
         self.history = History()
         self._best_weights: _Weights | None = None
         self._best: tuple[str, float] = ("", math.inf)  # the column that is watched, and its least value
-        self._parameters = self.kernels.init(self.seed)
+        self._parameters = self.kernels.init(self.seed)  # until there is a training, which holds them then
         if not self._parameters:
             raise SpecError("trainer: the model has no parameters; there is nothing to train")
         self._training: machines.Training | None = None
@@ -162,10 +162,11 @@ class Trainer:
             self._fitting.guard.forget()
 
     def _put(self, given: Mapping[str, Array]) -> None:
-        self._parameters = {k: v.copy() for k, v in machines.shaped(self.kernels.machine(), given).items()}
-        if self._training is not None:
-            for name, array in given.items():
-                self._training.parameters[name][...] = array
+        if self._training is None:
+            self._parameters = {k: v.copy() for k, v in machines.shaped(self.kernels.machine(), given).items()}
+            return
+        for name, array in given.items():
+            self._training.parameters[name][...] = array
 
     def _as_parameters(self, parameters: Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Parameters as the kernels take them: single numbers are arrays of one."""
@@ -481,7 +482,7 @@ class Trainer:
             fresh = machines.Training(machine, self._live(), batch)
             if self._training is not None:
                 fresh.states, fresh.scalars = self._training.states, self._training.scalars
-            self._training, self._variant = fresh, variant
+            self._training, self._variant, self._parameters = fresh, variant, {}
         routines = ("train", "evaluate") if self.metrics or measured else ("train",)
         machine.compile(routines)
         for routine in routines:  # linked here, or the first step that is timed would wait for the compiler
@@ -519,9 +520,10 @@ class Trainer:
         return {"loss": loss} | {m.name: m(data.y, y_hat, data.weight) for m in self.metrics}
 
     def _live(self) -> Mapping[str, Array]:
-        if self._training is None:
-            return self._parameters
-        return dict(machines.shaped(self.kernels.machine(), self._training.parameters))
+        parameters, training = self._parameters, self._training  # in this order: another thread may begin a training
+        if training is None:
+            return parameters
+        return dict(machines.shaped(self.kernels.machine(), training.parameters))
 
     def summary(self) -> str:
         """Layers, shapes and numbers of parameters as a table."""

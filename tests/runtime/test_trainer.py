@@ -759,7 +759,7 @@ def test_the_seconds_of_the_epochs_are_those_that_passed(steps: int) -> None:
 
 
 ENDED = {
-    "after the steps": "chainrule.runtime.divergence.all_finite",
+    "after the steps": "chainrule.runtime.divergence.is_finite",
     "between two epochs of a call": "chainrule.runtime.trainer.mean_loss",
     "in the display": "chainrule.runtime.progress.Progress.epoch",
 }
