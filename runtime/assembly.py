@@ -20,6 +20,8 @@ from contextlib import contextmanager
 
 from llvmlite import binding, ir
 
+from .linking import linked, target_machine
+
 WORD, HALF, BYTE, NOTHING = ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.VoidType()
 LINE = 64  # bytes in a cache line
 
@@ -304,15 +306,6 @@ def written(module, name, emit, kind=Code, inside=False):
 # ---- compiling
 
 
-def target_machine():
-    """What makes code for this machine; a new one each time, as an engine takes it over."""
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    target = binding.Target.from_triple(binding.get_process_triple())
-    features = binding.get_host_cpu_features().flatten()
-    return target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=3, jit=True)
-
-
 class Assembled:
     """The machine code of a module's function."""
 
@@ -335,15 +328,3 @@ class Assembled:
         if self._address is None:
             self._address = linked(self.code, self.symbol)
         return self._address
-
-
-_engines = []  # machine code lives as long as its engine
-
-
-def linked(code, symbol):
-    """The address of the function of an object file in this process; 0 where it is not there."""
-    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target_machine())
-    engine.add_object_file(binding.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    _engines.append(engine)
-    return engine.get_function_address(symbol)

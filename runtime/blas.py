@@ -11,7 +11,8 @@ import pathlib
 import threading
 
 import numpy as np
-from llvmlite import binding
+
+from .linking import provide
 
 ROUTINES = ("sgemm", "dgemm")
 
@@ -49,7 +50,7 @@ class OneThread:
         self.library, self.inside, self.before, self.lock = _Library(package), 0, 1, threading.Lock()
         if package is np:
             for name, address in self.library.routines.items():
-                binding.add_symbol(f"chainrule_{name}", address)
+                provide(f"chainrule_{name}", address)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._begin)
 

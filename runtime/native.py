@@ -2,65 +2,36 @@
 
 An entry is the object file that LLVM makes of a function that Numba has compiled, behind a line that names its symbol.
 It is valid for one type of processor and one version of everything that shapes it, which its name says. Loading one
-needs llvmlite alone, so a process that finds all it needs in the cache never imports Numba.
+needs neither Numba nor, on Linux on x86-64, LLVM (`placing.py`), so a process that finds all it needs in the cache
+imports none of them.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
-import os
 import re
-import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-import llvmlite
-import numpy as np
-from llvmlite import binding
-
 from ..symbolic.errors import InternalError
 from .ahead import open_workshop, workshop
-from .assembly import Assembled, linked
 from .cache import cache_folder, read_entry, turn, write_entry
 from .folder import chosen_folder
+from .linking import tell_llvm
 from .load import load
+from .placing import linked
+from .processor import machine
 from .team import Team
 
 OF_NUMBA: Final = ("numba_", "NRT_")  # reports of exceptions, which kernels never raise
 PHASE: Final = "void(int64, int64, CPointer(int64))"
-OF_RUNNING: Final = ("CACHE", "THREAD", "NUM_THREADS", "WARN")  # settings of Numba that shape no machine code
 PRODUCTS: Final = ("chainrule_product_float32", "chainrule_product_float64")
 DECLARED: Final = re.compile(r'^declare .*?@"?([\w.$]+)"?\(', flags=re.MULTILINE)
 _HERE: Final = Path(__file__).parent
-
-
-def _numba() -> str:
-    """Which Numba there is, by its own file: `importlib.metadata` takes 30 ms to import."""
-    found = find_spec("numba")
-    file = Path((found and found.origin) or "numba").with_name("_version.py")
-    if file.is_absolute() and file.is_file():
-        return file.read_text("utf-8")
-    from importlib.metadata import version
-
-    return version("numba")
-
-
-@lru_cache(maxsize=1)
-def machine() -> str:
-    """The processor, and all that makes machine code for it, as a short hash."""
-    names = sorted(n for n in os.environ if n.startswith("NUMBA_") and not n[6:].startswith(OF_RUNNING))
-    said = [
-        binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten(), binding.get_process_triple(),
-        llvmlite.__version__, ".".join(map(str, binding.llvm_version_info)), *map(str, sys.version_info[:2]),
-        _numba(), np.__version__, *(f"{name}={os.environ[name]}" for name in names),
-    ]  # fmt: skip
-    return hashlib.sha256("\x00".join(said).encode()).hexdigest()[:12]
 
 
 def entry_path(stem: Path, name: str) -> Path:
@@ -138,7 +109,7 @@ class Code:
 
 def _entry_of(function: Any) -> bytes:
     """A cache entry of a compiled function: of Numba's the object file that it would keep itself."""
-    if isinstance(function, Assembled):
+    if not hasattr(function, "native_name"):  # it is `Assembled`
         symbol, of_numba, code = function.symbol, [], function.code
     else:
         library, symbol = function._library, function.native_name
@@ -147,20 +118,11 @@ def _entry_of(function: Any) -> bytes:
     return json.dumps({"symbol": symbol, "of_numba": of_numba}).encode() + b"\n" + code
 
 
-@lru_cache(maxsize=1)
-def _abort() -> int:
-    """What stands in for Numba's reports of exceptions where Numba is not loaded."""
-    return ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value or 0
-
-
 def _linked(entry: bytes) -> int | None:
     """The address of an entry's function in this process; None where it is not there."""
     line, _, code = entry.partition(b"\n")
     head = json.loads(line)
-    for name in head["of_numba"]:  # all must be known: an engine that misses one leaves the others null
-        if not binding.address_of_symbol(name):
-            binding.add_symbol(name, _abort())
-    return int(linked(code, head["symbol"])) or None
+    return int(linked(code, head["symbol"], absent=head["of_numba"])) or None
 
 
 @lru_cache(maxsize=1)
@@ -213,7 +175,7 @@ def kernels(path: Path, source: str, checked: bool = False) -> Code:
 
         module = load(path, source, checked)
         slim(module)
-        _stand_in(PRODUCTS)
+        tell_llvm(PRODUCTS)  # for Numba's own copy of a function, which nobody calls
         return cfunc(PHASE, pipeline_class=Lean, **module.OPTIONS)(getattr(module, name))
 
     def order(code: Code, names: list[str]) -> bool:
@@ -226,10 +188,3 @@ def kernels(path: Path, source: str, checked: bool = False) -> Code:
         return other.order(code.stem, {name: code.path(name) for name in names}, source)
 
     return Code(path.with_suffix(""), compiled, order)
-
-
-def _stand_in(symbols: Iterable[str]) -> None:
-    """Let Numba link its own copy of a function, which nobody calls, where what it calls is not there."""
-    for symbol in symbols:
-        if not binding.address_of_symbol(symbol):
-            binding.add_symbol(symbol, _abort())

@@ -36,6 +36,7 @@ class _Compiled:
 
 def _phase(name):
     signature = types.void(types.int64, types.int64, types.CPointer(types.int64))
+    tell_llvm()
     try:
         return cfunc(signature, cache=True, **OPTIONS)(globals()[name])
     except Exception:  # noqa: BLE001  no folder to cache in, or a damaged cache; what is really wrong is raised again
@@ -145,7 +146,7 @@ def generate_source(
 def _inlined(dtype: str) -> str:
     """The text of all that kernels stand on, in the order of its imports, without what imports it from chainrule."""
     folder = Path(__file__).parent
-    before, after = f"elementary_{dtype} assembly control tiles", "products driver blas team support machine"
+    before, after = f"elementary_{dtype} linking assembly control tiles", "products driver blas team support machine"
     names = f"{before} {after}".split()
     return "\n\n".join(_text((folder / f"{name}.py").read_text(encoding="utf-8")) for name in names) + "\n"
 

@@ -13,10 +13,10 @@ import threading
 from contextlib import suppress
 
 import numpy as np
-from llvmlite import binding
 
 from .blas import OneThread
 from .control import BATCH, FIRST, KEPT, KEYS, LAST, LIVE, MOST_THREADS, SIZE, TABLE, THREADS, TOTAL, WORDS
+from .linking import provide
 
 _core = getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
 MOST_BLOCKS = 2**20 - 1  # of a phase: places in a share
@@ -50,7 +50,7 @@ class Team:
         """Let machine code that is loaded from now on find the matrix product of a type."""
         name = f"product_{real}"
         if name not in self._provided:
-            binding.add_symbol(f"chainrule_{name}", self.code.address(name))
+            provide(f"chainrule_{name}", self.code.address(name))
             self._provided.add(name)
 
     def run(self, phases, table, first, last, total, batch, threads, keys=None, kept=(0, 0, 0)):

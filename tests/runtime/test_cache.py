@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from llvmlite import binding
 
 import chainrule as cr
-from chainrule.runtime import cache, folder, native
+from chainrule.runtime import cache, folder, processor
 from chainrule.runtime.cache import clear, kept, read_entry, turn, write_entry, write_text, write_whole
 
 NAME = f"model_{'0' * 32}.phase.{'0' * 12}.o"
@@ -329,8 +330,8 @@ def test_a_remembered_source_that_the_emitter_does_not_write(place: Path) -> Non
 
 def test_all_that_shapes_machine_code_is_in_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def now() -> str:
-        native.machine.cache_clear()
-        return native.machine()
+        processor.machine.cache_clear()
+        return processor.machine()
 
     found = [now()]
     for variable in ("NUMBA_OPT", "NUMBA_CPU_NAME", "NUMBA_BOUNDSCHECK"):
@@ -339,15 +340,53 @@ def test_all_that_shapes_machine_code_is_in_its_name(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/somewhere")
     monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
     assert now() == found[-1]
-    monkeypatch.setattr(native, "_numba", lambda: "another")
-    found.append(now())
     monkeypatch.setattr(np, "__version__", "another")
     found.append(now())
-    monkeypatch.setattr(native.binding, "get_host_cpu_name", lambda: "another")
+    known = processor.version_of
+    for package in ("numba", "llvmlite"):
+        monkeypatch.setattr(processor, "version_of", lambda name, other=package: known(name) + "+" * (name == other))
+        found.append(now())
+    monkeypatch.setattr(processor, "_size_of_llvm", lambda: "another")
+    found.append(now())
+    monkeypatch.setattr(processor, "processor", lambda: "another")
     found.append(now())
     assert len(set(found)) == len(found)
     monkeypatch.undo()
-    native.machine.cache_clear()
+    processor.machine.cache_clear()
+
+
+CPUINFO = """processor\t: 0
+vendor_id\t: GenuineIntel
+cpu family\t: 6
+model\t\t: 85
+model name\t: Some: kind
+stepping\t: 7
+cpu MHz\t\t: 2500.000
+flags\t\t: fpu sse2 avx2
+
+processor\t: 1
+vendor_id\t: GenuineIntel
+flags\t\t: none
+"""
+
+
+def test_the_processor_is_known_without_llvm_where_the_system_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(text: str | None) -> str:
+        file = tmp_path / "cpuinfo"
+        file.unlink(missing_ok=True)
+        if text is not None:
+            file.write_text(text)
+        monkeypatch.setattr(processor, "CPUINFO", file)
+        return processor.processor()
+
+    found = told(CPUINFO)
+    assert found.startswith("GenuineIntel\n6\n85\n7\nfpu sse2 avx2")
+    assert told(CPUINFO.replace("2500", "3100")) == found  # what changes from moment to moment is no part of it
+    assert told(CPUINFO.replace("avx2", "avx2 avx512f")) != found
+    for text in (None, "", CPUINFO.replace("flags", "Features"), CPUINFO.replace(": 85", ":")):
+        assert told(text).startswith(binding.get_host_cpu_name())
 
 
 def test_no_pickle(place: Path) -> None:
