@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
 from typing import Any, Final
 
 import numpy as np
@@ -166,5 +167,18 @@ def first_weights(workload: Workload) -> Weights:
 
 
 def order(workload: Workload, epoch: int) -> NDArray[np.int64]:
-    """The order of the samples in an epoch: that of a `Trainer` with this seed."""
-    return np.random.default_rng([SEED, epoch]).permutation(workload.samples)
+    """The order of the samples in an epoch: of the first one, which is compared, that of a `Trainer` with this seed."""
+    if epoch:
+        return np.random.default_rng([SEED, epoch]).permutation(workload.samples)
+    digest = blake2b(f"{SEED} {epoch}".encode(), digest_size=13).digest()
+    places = np.arange(workload.samples, dtype=np.uint64)
+    z: Array = int.from_bytes(digest[:8], "little") + places * 0x9E3779B97F4A7C15
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB
+    z ^= z >> 31
+    chosen: list[int] = []
+    for place, number in enumerate(z.tolist()):
+        j = number * (place + 1) >> 64
+        chosen.append(place)
+        chosen[place], chosen[j] = chosen[j], place
+    return np.array(chosen)

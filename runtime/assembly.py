@@ -67,6 +67,9 @@ class Word:
     def __or__(self, other):
         return self._made("or_", self, other)
 
+    def __xor__(self, other):
+        return self._made("xor", self, other)
+
     def __lshift__(self, other):
         return self._made("shl", self, other)
 

@@ -3,6 +3,8 @@
     alone(control)          all blocks of all phases of all steps, in order
     team(worker, control)   the same by several threads: worker 0 leads, the others help
 
+and besides them, `shuffle`: the order in which an epoch takes its samples.
+
 The leader opens a phase by giving every worker its share of the blocks, and opens the next one when all are done. A
 worker takes blocks from its own share, in which its data are likely to be in its cache, then from the others' shares.
 So nobody waits for a helper that the system has not woken yet: the leader does that share as well. What a block
@@ -189,6 +191,25 @@ def _open(code, control, c, threads, function, count):
         code.store(place, (serial << SERIAL_AT) | (begin << NEXT) | end)
 
 
+def shuffle(code, order, count, key):
+    """The numbers below `count` in an order, every one of which is as likely as the others.
+
+    Each number i takes the place of one of those before it, or its own, and that one the next place (Knuth, The Art of
+    Computer Programming 2, section 3.4.2, exercise 18). Which of 0..i, a random number of 64 bits says: the one at i of
+    the generator SplitMix64 (Steele et al. 2014), which has no state, so that a processor need not wait for one number
+    before it begins with the next.
+    """
+    order = code.words(order)
+    for i in code.range(count):
+        z = key + i * 0x9E3779B97F4A7C15
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB
+        z = z ^ (z >> 31)
+        j = ((z >> 32) * (i + 1) + ((z & 0xFFFFFFFF) * (i + 1) >> 32)) >> 32  # z (i + 1) / 2^64
+        order[i] = order[j]
+        order[j] = i
+
+
 def finite_in(real):
     """A phase that looks at the samples that are given: whether all numbers of a type are finite.
 
@@ -222,5 +243,5 @@ def compiled(name):
     if name.startswith("product"):
         write_product(module, real, name)
     else:
-        written(module, name, {"alone": alone, "team": team}.get(name) or finite_in(real))
+        written(module, name, {"alone": alone, "team": team, "shuffle": shuffle}.get(name) or finite_in(real))
     return Assembled(module, name)

@@ -4,6 +4,7 @@ It needs NumPy alone, besides the machine code that `code` gives and the team of
 generate` copies its text.
 """
 
+import hashlib
 import math
 import threading
 from operator import is_not
@@ -430,6 +431,14 @@ def run_gradients(machine, parameters, x, y=None, sample_weight=None, threads=1)
     names = machine.kernels["gradients"]
     gradients = shaped(machine, {p: workspace[q] for p, q in names.items()})
     return float(workspace[machine.kernels["loss"]][0]), gradients
+
+
+def order_of(team, seed, epoch, samples):
+    """The order in which an epoch takes its samples, and the key of its random numbers: functions of seed and epoch."""
+    drawn = hashlib.blake2b(f"{seed} {epoch}".encode(), digest_size=13).digest()
+    order = np.empty(samples, np.int64)
+    team.shuffle(order, int.from_bytes(drawn[:8], "little", signed=True))
+    return order, int.from_bytes(drawn[8:], "little")
 
 
 def _room(array):

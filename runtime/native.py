@@ -139,7 +139,7 @@ def _name_of_driver() -> str:
 
 def prepare_driver(dtype: str) -> None:
     """Have another process compile what a training needs of the driver, if it can and something is missing."""
-    team().code.begin((f"product_{dtype}", "alone", "team"))
+    team().code.begin((f"product_{dtype}", "alone", "shuffle", "team"))
 
 
 @lru_cache(maxsize=1)  # it is asked for with every name

@@ -14,10 +14,13 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from . import machine as machines
+from .native import team
+
 Array = NDArray[Any]
 Order = tuple[Array, int]
-FEW: Final = 2_000  # samples of all epochs that are left, which are put in order sooner than a thread is told of it
-MOST_SAMPLES: Final = 65_536  # of several epochs whose orders are drawn at once
+FEW: Final = 8_000  # samples of all epochs that are left, which are put in order sooner than a thread is told of it
+MOST_SAMPLES: Final = 262_144  # of several epochs whose orders are drawn at once
 MOST_EPOCHS: Final = 256
 
 
@@ -28,8 +31,7 @@ def order_of(seed: int, epoch: int, samples: int) -> Order:
     >>> sorted(order.tolist()), 0 <= key < 2**40
     ([0, 1, 2, 3, 4], True)
     """
-    rng = np.random.default_rng([seed, epoch])
-    return rng.permutation(samples), int(rng.integers(2**40))
+    return machines.order_of(team(), seed, epoch, samples)
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,6 @@ def epochs_at_once(samples: int) -> int:
     """How many orders are drawn at once.
 
     >>> epochs_at_once(10), epochs_at_once(8192), epochs_at_once(10**6)
-    (256, 8, 1)
+    (256, 32, 1)
     """
     return max(1, min(MOST_EPOCHS, MOST_SAMPLES // samples))

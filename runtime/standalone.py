@@ -79,10 +79,8 @@ def train(parameters, x, y, sample_weight=None, epochs=20, batch_size=32, lr=Non
     rates = np.full(steps, rate)
     losses = []
     for epoch in range(epochs):
-        rng = np.random.default_rng([seed, epoch])
-        order = rng.permutation(samples)
-        keys = rng.integers(2**40, size=1)
-        losses.append(float(np.average(training.run(given, order, rates, keys), weights=sizes)))
+        order, key = order_of(MACHINE.team, seed, epoch, samples)
+        losses.append(float(np.average(training.run(given, order, rates, np.array([key])), weights=sizes)))
         if report is not None:
             report(epoch + 1, losses[-1])
     return shaped(MACHINE, training.parameters), losses

@@ -40,7 +40,7 @@ class Team:
         self._place = self.control.ctypes.data
         self._lock, self._wanted, self._helpers = threading.Lock(), threading.Event(), []
         self._apart_from = None
-        self._alone = self._team = None
+        self._alone = self._team = self._shuffle = None
 
     def address(self, name):
         """Where one of the driver's functions stands."""
@@ -52,6 +52,12 @@ class Team:
         if name not in self._provided:
             provide(f"chainrule_{name}", self.code.address(name))
             self._provided.add(name)
+
+    def shuffle(self, order, key):
+        """Fill an array of int64 with the numbers below its length, in the order that a key gives them."""
+        if self._shuffle is None:
+            self._shuffle = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(self.code.address("shuffle"))
+        self._shuffle(order.ctypes.data, len(order), key)
 
     def run(self, phases, table, first, last, total, batch, threads, keys=None, kept=(0, 0, 0)):
         """Run the steps first..last-1 of some `Phases` on the arrays of a table, which stands at an address.

@@ -8,6 +8,7 @@ import pytest
 import chainrule as cr
 from chainrule.codegen import parts
 from chainrule.runtime import kernels
+from chainrule.runtime.orders import order_of
 from chainrule.runtime.trainer import Trainer
 from chainrule.runtime.whole import small, wholes
 
@@ -88,7 +89,7 @@ def test_the_step_that_fails_names_its_tensor(threads: int) -> None:
     model, x = cr.Model(6, [cr.Dense(3, "sqrt(z**2)"), cr.Dense(1)]), X.copy()
     made = Trainer(model, cr.SGD(1e-3), BATCH, "float64", seed=4, threads=threads)
     use(made, threads)
-    order = np.random.default_rng([4, 0]).permutation(len(x))
+    order, _ = order_of(4, 0, len(x))
     x[order[BATCH + 3]] = 1e200
     stopped = made.fit(x, Y, epochs=1, verbose=0).stopped
     assert stopped.startswith("the loss is not finite: epoch 1, step 2 of 2: ")

@@ -125,6 +125,7 @@ def test_file_reads_well() -> None:
         "contextlib",
         "ctypes",
         "functools",
+        "hashlib",
         "inspect",
         "itertools",
         "math",
