@@ -11,7 +11,25 @@ from operator import is_not
 
 import numpy as np
 
-from .control import ADDRESSES, BLOCKS, DEEPEST, FOR_ONE, MOST_TURNED, PHASES, TASKS, WIDTH
+from .control import (
+    ADDRESSES,
+    BATCH,
+    BLOCKS,
+    DEEPEST,
+    FIRST,
+    FOR_ONE,
+    KEPT,
+    KEYS,
+    LAST,
+    LIVE,
+    MOST_TURNED,
+    PHASES,
+    SIZE,
+    TABLE,
+    TASKS,
+    TOTAL,
+    WIDTH,
+)  # fmt: skip
 
 WORK_OF_A_BLOCK = 640_000  # operations: some 10 us of one core
 WORTH_A_SECOND = 400_000  # operations that are worth a second block, and a thread more
@@ -161,6 +179,13 @@ class Phases:
         self.place, self.words = self.control.ctypes.data, memoryview(self.control)
         self.words[PHASES], self.words[WIDTH] = len(addresses), width
         self.words[ADDRESSES], self.words[TASKS], self.words[BLOCKS], self.no_key = (a.ctypes.data for a in self.kept)
+
+    def tell(self, table, first, last, total, batch, keys=None, kept=(0, 0, 0)):
+        """Say what is to be run; the arguments are those of `Team.run`."""
+        words = self.words
+        words[FIRST], words[LAST], words[TOTAL], words[BATCH] = first, last, total, batch
+        words[TABLE], words[KEYS] = table, keys or self.no_key
+        words[KEPT], words[LIVE], words[SIZE] = kept
 
 
 def aligned(shape, dtype):
@@ -353,7 +378,8 @@ class Prediction:
         """Whether inputs can be used as they lie."""
         if type(x) is not np.ndarray or x.dtype != self.real or x.shape[1:] != self.shape or not x.flags.carray:
             return False
-        return 0 < len(x) == at_a_time(self.machine, "predict", len(x))
+        samples = len(x)
+        return 0 < samples <= CHUNK or 0 < samples == at_a_time(self.machine, "predict", samples)
 
     def __call__(self, x):
         samples = len(x)
@@ -371,7 +397,7 @@ class Prediction:
         if prepared is None:
             prepared = self.few[samples] = _Few(self, samples)
         with prepared.lock:
-            np.copyto(prepared.x, x)
+            prepared.x[...] = x
             return prepared.out.copy() if prepared.again() else None
 
 
@@ -401,10 +427,6 @@ class _Prepared:
     def run(self, x, out):
         """Whether all numbers of the samples are finite; then the outputs are there."""
         self.put(x, out)
-        return self.again()
-
-    def again(self):
-        """Run where the samples and outputs were the last time."""
         self.words[self.strange] = 0
         self.team.run(self.phases, self.place, 0, 1, self.samples, self.samples, self.threads)
         return not self.words[self.strange]
@@ -418,6 +440,13 @@ class _Few(_Prepared):
         self.x = np.empty((samples, *prediction.shape), prediction.real)
         self.out = np.empty((samples, *prediction.outputs), prediction.real)
         self.put(self.x, self.out)
+        self.lock, self.repeat = self.team.repeating(self.phases, self.place, samples, self.threads)
+
+    def again(self):
+        """Run once more."""
+        self.words[self.strange] = 0
+        self.repeat()
+        return not self.words[self.strange]
 
 
 def run_gradients(machine, parameters, x, y=None, sample_weight=None, threads=1):

@@ -8,6 +8,7 @@ which never waits, does all the work, and the other core has nothing to do. So h
 """
 
 import ctypes
+import functools
 import os
 import threading
 from contextlib import suppress
@@ -15,7 +16,7 @@ from contextlib import suppress
 import numpy as np
 
 from .blas import OneThread
-from .control import BATCH, FIRST, KEPT, KEYS, LAST, LIVE, MOST_THREADS, SIZE, TABLE, THREADS, TOTAL, WORDS
+from .control import MOST_THREADS, THREADS, WORDS
 from .linking import provide
 
 _core = getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
@@ -65,11 +66,8 @@ class Team:
         keys   where those of the epochs stand
         kept   where a copy of something goes at the end of each epoch, where this is, and its numbers of 8 bytes
         """
-        words = phases.words
         with self._lock:
-            words[FIRST], words[LAST], words[TOTAL], words[BATCH] = first, last, total, batch
-            words[TABLE], words[KEYS] = table, keys or phases.no_key
-            words[KEPT], words[LIVE], words[SIZE] = kept
+            phases.tell(table, first, last, total, batch, keys, kept)
             if not phases.with_blas:
                 self._run(phases, threads)
                 return
@@ -82,9 +80,23 @@ class Team:
             self.control[THREADS] = threads = min(threads, MOST_THREADS)
             self._together(threads)
             return
+        self._on_this_thread()(phases.place)
+
+    def _on_this_thread(self):
+        """What runs phases alone, called with the place of their control block."""
         if self._alone is None:
             self._alone = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.code.address("alone"))
-        self._alone(phases.place)
+        return self._alone
+
+    def repeating(self, phases, table, samples, threads):
+        """(a lock, a function that runs one step of phases that nobody else runs, while the lock is held).
+
+        The shortest way there is: the lock is the one under which trainings change weights.
+        """
+        if threads > 1 or phases.with_blas:
+            return threading.Lock(), functools.partial(self.run, phases, table, 0, 1, samples, samples, threads)
+        phases.tell(table, 0, 1, samples, samples)
+        return self._lock, functools.partial(self._on_this_thread(), phases.place)
 
     def _together(self, threads):
         if self._team is None:
