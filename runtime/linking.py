@@ -1,6 +1,7 @@
 """Machine code in memory, by LLVM, which is loaded when it is first needed; `placing.py` does without it."""
 
 import ctypes
+import sys
 
 symbols = {}  # what machine code calls by name, and where it stands
 _engines = []  # machine code lives as long as its engine
@@ -9,6 +10,8 @@ _engines = []  # machine code lives as long as its engine
 def provide(name, address):
     """Let machine code that is linked from now on find something by its name."""
     symbols[name] = address
+    if "llvmlite.binding" in sys.modules:  # Numba may be linking what a user has compiled
+        tell_llvm()
 
 
 def tell_llvm(absent=()):

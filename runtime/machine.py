@@ -7,7 +7,6 @@ generate` copies its text.
 import hashlib
 import math
 import threading
-from operator import is_not
 
 import numpy as np
 
@@ -511,7 +510,7 @@ class Training:
         self.batch_arrays["@squares"] = np.zeros(len(self.parameters))
         self._make_room(1)
         self._rows = np.empty((0, self.live.size), machine.real)
-        self._known = ()
+        self._known = {}
 
     @property
     def forgets(self):
@@ -572,12 +571,16 @@ class Training:
         return losses[first:last]
 
     def _table(self, given):
-        """The table of addresses, of which those of the epoch are still missing; made anew for other data."""
-        known = tuple(given.values())
-        if self._addresses is None or len(known) != len(self._known) or any(map(is_not, known, self._known)):
-            arrays = {**self.batch_arrays, **self.parameters, **self.states, "@scalars": self.scalars}
-            arrays |= {f"@{name}": array for name, array in given.items()}
+        """The table of addresses, of which those of the epoch are still missing."""
+        slots, places = self.machine.kernels["slots"], {f"@{name}": array for name, array in given.items()}
+        samples = len(next(iter(given.values()))) if given else 1
+        if self._addresses is None or places.keys() != self._known.keys():
+            arrays = {**self.batch_arrays, **self.parameters, **self.states, "@scalars": self.scalars, **places}
             arrays |= dict.fromkeys(("@order", "@losses", "@rates"), self.scalars)  # until they are known
-            self._addresses = self.machine.table("train", arrays, len(known[0]) if known else 1)
-        self._known = known  # they live as long as their addresses are used
+            self._addresses = self.machine.table("train", arrays, samples)
+        elif any(places[name] is not self._known[name] for name in places):
+            self._addresses[slots["@gathering"]] = samples
+            for name in places.keys() & slots.keys():
+                self._addresses[slots[name]] = places[name].ctypes.data
+        self._known = places  # they live as long as their addresses are used
         return self._addresses

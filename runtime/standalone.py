@@ -36,7 +36,6 @@ class _Compiled:
 
 def _phase(name):
     signature = types.void(types.int64, types.int64, types.CPointer(types.int64))
-    tell_llvm()
     try:
         return cfunc(signature, cache=True, **OPTIONS)(globals()[name])
     except Exception:  # noqa: BLE001  no folder to cache in, or a damaged cache; what is really wrong is raised again

@@ -165,3 +165,9 @@ def test_kernels_of_numba_are_placed_here() -> None:
         assert b"symbol" in line
         head = json.loads(line)
         assert placing.placed(content, head["symbol"], head["of_numba"])
+
+
+def test_what_is_provided_is_known_to_llvm_at_once_where_it_is_loaded() -> None:
+    """So that it can be called by functions that Numba compiles."""
+    linking.provide("chainrule_provided_late", linking.address_of_abort())
+    assert binding.address_of_symbol("chainrule_provided_late") == linking.address_of_abort()

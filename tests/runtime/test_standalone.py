@@ -132,6 +132,7 @@ def test_file_reads_well() -> None:
         "operator",
         "os",
         "pathlib",
+        "sys",
         "threading",
         "types",
         "numba",
