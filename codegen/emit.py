@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
+from types import MappingProxyType
 
 from ..symbolic.language import SAMPLE_INDEX, SAMPLES, Index, Kind, Role
 from .arrays import BLOCKS, LINE_BYTES, Arrays, Slots
@@ -30,6 +31,7 @@ OPTIONS = 'fastmath={"reassoc", "contract", "nsz", "arcp", "afn"}, error_model="
 HELPER = f"@njit({OPTIONS}, no_cpython_wrapper=True, no_cfunc_wrapper=True)"
 ROWS = 0  # among the sizes of blocks of samples: the size that fits the model and the batch, table[6]
 VIEW = re.compile(r"\w+ = view\(table\[\d+\], ")  # of a whole array, which has this name wherever it is read
+MANY_ELEMENTS = 2**16  # of a parameter: with its states and its gradient, more than a core's own cache holds
 FEW_ELEMENTS = 512  # of gradients that are one task together
 
 
@@ -158,8 +160,8 @@ class RoutineWriter:
 
     # functions over named arrays
 
-    def _scope(self, names: Names, leading: Index | None) -> Scope:
-        return Scope(self.program, names, leading)
+    def _scope(self, names: Names, leading: Index | None, next_to: Mapping[str, tuple[str, ...]]) -> Scope:
+        return Scope(self.program, names, leading, next_to)
 
     def _names(self, steps: Sequence[Step], offsets: Mapping[str, str]) -> tuple[Names, list[str]]:
         """Names for a function, and the lines that read its single numbers."""
@@ -173,11 +175,12 @@ class RoutineWriter:
         return [name for name in arrays_of(steps) if name in self.program.by_name]
 
     def _body(
-        self, steps: Sequence[Step], leading: Index | None, offsets: Mapping[str, str]
-    ) -> tuple[list[str], list[str]]:
+        self, steps: Sequence[Step], leading: Index | None, offsets: Mapping[str, str],
+        next_to: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    ) -> tuple[list[str], list[str]]:  # fmt: skip
         """The lines that compute some steps for a block, and the arrays they stand on."""
         names, head = self._names(steps, offsets)
-        return [*head, *block_lines(steps, self._scope(names, leading))], self._arrays(steps)
+        return [*head, *block_lines(steps, self._scope(names, leading, next_to))], self._arrays(steps)
 
     # phases
 
@@ -294,7 +297,7 @@ class RoutineWriter:
         """The lines that compute a block of a gradient, and the arrays they stand on."""
         (step,) = task.steps
         if self.parts is None or step not in self.parts:
-            return self._body(task.steps, task.leading, offsets)
+            return self._body(task.steps, task.leading, offsets, self._changed_next(task, parameter))
         self.module.function(HELPER, "summed", ARGUMENTS, COMMENT, self.parts.function())
         line = self.parts.sum_of_an_array(step, *self._elements(parameter), address)
         rest = self.parts.after_sum(step)
@@ -377,6 +380,18 @@ class RoutineWriter:
         if rule.update.clip_norm is not None:
             arguments.append("scale")
         return [f"{name}({', '.join(arguments)})"]
+
+    def _changed_next(self, task: Task, parameter: str) -> dict[str, tuple[str, ...]]:
+        """Where the weights and the first states stand that the update of a large gradient changes, block by block."""
+        if task.leading is None or not self._fused(parameter):
+            return {}
+        row = self.arrays.row(parameter)
+        if row * self.program.size(task.leading.extent) < MANY_ELEMENTS:
+            return {}
+        names = ["", *(f"@{state}" for state in self._rule.states), "", ""][:3]
+        slots = [self.arrays.slot(parameter, after=name) for name in names]
+        at = f"first*{row * self.arrays.item}"
+        return {task.steps[0].equation.name: tuple(f"table[{slot}] + {at}" for slot in slots)}
 
     def _elements(self, parameter: str) -> tuple[str, str]:
         """The elements of a block of a parameter: the first, and how many."""

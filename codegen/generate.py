@@ -30,7 +30,9 @@ ELEMENTARY = (  # what the runtime has, vectorised
     "acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "erf", "erfc", "exp", "expm1", "log", "log1p",
     "power", "sigmoid", "sin", "sinh", "softplus", "tan", "tanh",
 )  # fmt: skip
-OTHERS = ("affine", "fetch", "flat", "gemm", "maximum", "natural", "sign", "sum_rows", "uniform", "view")
+OTHERS = (
+    "affine", "fetch", "flat", "gemm", "gemm_fetching", "maximum", "natural", "sign", "sum_rows", "uniform", "view",
+)  # fmt: skip
 
 
 NUMBA = "from numba import njit\n"
@@ -44,9 +46,12 @@ import numpy as np
 
 def import_source(real: str) -> str:
     """What kernels call of the runtime."""
-    names = textwrap.fill(", ".join(ELEMENTARY) + ",", 114)
-    elementary = f"from chainrule.runtime.elementary_{real} import (\n{textwrap.indent(names, '    ')}\n)"
-    return f"{elementary}\nfrom chainrule.runtime.support import {', '.join(OTHERS)}"
+    return f"{_import(f'elementary_{real}', ELEMENTARY)}\n{_import('support', OTHERS)}"
+
+
+def _import(module: str, names: Iterable[str]) -> str:
+    lines = textwrap.fill(", ".join(names) + ",", 114)
+    return f"from chainrule.runtime.{module} import (\n{textwrap.indent(lines, '    ')}\n)"
 
 
 def with_bound_rule(update: Update) -> Update:

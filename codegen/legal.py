@@ -14,10 +14,10 @@ from ..symbolic.language import Index, Program, Tensor, element, elements, is_in
 
 WORDS = """
     KERNELS OPTIONS abs acos acosh affine array asin asinh atan atanh blocks ceil cos cosh count erf erfc erfinv exp
-    expm1 fetch first flat float floor gemm gradients gradients_at int largest last len log log1p losses math max
-    maximum min natural njit np part parts position power print range rates real rows samples scalars sigmoid sign
-    sin sinh softplus sqrt sum_rows summed table tan tanh task total uniform update value view weights weights_at
-    worker
+    expm1 fetch first flat float floor gemm gemm_fetching gradients gradients_at int largest last len log log1p
+    losses math max maximum min natural njit np part parts position power print range rates real rows samples
+    scalars sigmoid sign sin sinh softplus sqrt sum_rows summed table tan tanh task total uniform update value view
+    weights weights_at worker
 """
 RESERVED = frozenset(keyword.kwlist) | frozenset(WORDS.split())
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import sympy as sp
 
@@ -28,12 +28,14 @@ from .plan import Product, Step
 class Scope:
     """What surrounds the lines: the program (with legal names), how they are written, over what the block runs.
 
-    `leading` is the index whose values first..last-1 the function computes, where it computes a block.
+    `leading` is the index whose values first..last-1 the function computes, where it computes a block. `next_to` names
+    the equations whose block is read next beside others, and where those stand.
     """
 
     program: Program
     names: Names
     leading: Index | None = None
+    next_to: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def bounds(self, index: Index) -> str:
         if self.leading is not None and index.symbol == self.leading.symbol:
@@ -492,7 +494,8 @@ def _count(indices: Iterable[Index], scope: Scope) -> str:
 def _gemm(step: Step, scope: Scope) -> str:
     """gemm(left transposed, right transposed, rows, columns, depth, left, offset, stride, right, ..., out, ...)
 
-    or affine(..., row), where the product is added to a row.
+    or affine(..., row), where the product is added to a row, or gemm_fetching(..., a, b, c), where what stands at some
+    addresses is changed next.
     """
     p = step.product
     assert p is not None
@@ -510,7 +513,10 @@ def _gemm(step: Step, scope: Scope) -> str:
     row = added_row(step, scope)
     if row is not None and _is_led(p.columns, scope):
         row = f"_{row}"
-    return f"gemm({', '.join(arguments)})" if row is None else f"affine({', '.join([*arguments, row])})"
+    if row is not None:
+        return f"affine({', '.join([*arguments, row])})"
+    others = scope.next_to.get(out.name, ())
+    return f"gemm_fetching({', '.join([*arguments, *others])})" if others else f"gemm({', '.join(arguments)})"
 
 
 def _offset(p: Product, read: sp.Expr, free: tuple[Index, ...], inside: bool, scope: Scope) -> str:

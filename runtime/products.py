@@ -22,6 +22,7 @@ from .tiles import (
     add_rows,
     clear,
     dots,
+    fetching_tile,
     fill,
     pack,
     pack_left,
@@ -34,6 +35,7 @@ from .tiles import (
 
 FEW_ROWS = 5  # below it, turning a panel costs more than it saves
 FEW_TO_PACK = 16  # rows or columns, below which an operand that lies far apart is read as it lies
+DEEP_TO_FETCH = 96  # in shorter sums there is no time to fetch what comes next
 NEAR = 8_192  # numbers over which a panel is spread: more, and its lines take one another's places in the caches
 MOST_PACKED = 2**18  # bytes of the left matrix that are packed at once, and lie on the stack
 TILES_AT_ONCE = 48  # so many tiles of rows use a panel while it is in a cache, and the rows stay in the next one
@@ -49,24 +51,26 @@ def write_product(module, real, name):
 
     out[r, c] = start[c] + sum_k left[r, k] right[k, c], row-major, by addresses and by strides in elements. A turned
     matrix is stored as its transpose. Where the address of `start` is 0, it stands for zeros; where that of `left` is,
-    for a row of ones.
+    for a row of ones. Where that of `a` is not, what lies in the arrays a, b and c as the result lies in `out` will be
+    changed next, and is fetched meanwhile.
     """
     functions = {
         "wide": tile(TILE_ROWS, 2), "small": tile(SMALL_TILE_ROWS, 2), "some": tile(TILE_ROWS, 2, overlapping=True),
         "narrow": tile(TILE_ROWS, 1, masked=True), "line": tile(1, 2, masked=True), "tall": tile(2 * TILE_ROWS, 1),
         "dots": dots, "spread_out": spread_out, "clear": clear, "repeat": repeat, "fill": fill, "turn": turn,
         "pack": pack, "pack_left": pack_left(TILE_ROWS), "pair": tile(2, 2), "add_rows": add_rows,
+        "fetching": fetching_tile(TILE_ROWS, 2),
     }  # fmt: skip
     kind = partial(Vectors, real=real)
     inner = {name: written(module, name, emit, kind, inside=True) for name, emit in functions.items()}
 
     def product(code, left_turned, right_turned, rows, columns, depth, left, left_stride, right, right_stride, out,
-                out_stride, start):  # fmt: skip
+                out_stride, start, a, b, c):  # fmt: skip
         of = _Product(
             code=code, inner=SimpleNamespace(**{name: partial(call, code) for name, call in inner.items()}),
             left_turned=left_turned != 0, right_turned=right_turned != 0, rows=rows, columns=columns, depth=depth,
             left=left, left_stride=left_stride, right=right, right_stride=right_stride, out=out, out_stride=out_stride,
-            start=start,
+            start=start, others=(a, b, c),
         )  # fmt: skip
         of.write()
 
@@ -255,23 +259,32 @@ class _Product(SimpleNamespace):
                 with tiles:
                     r = code.smaller(first, rows - TILE_ROWS)
                     with code.either(panel.whole) as (wide, part):
-                        with wide, code.either(far) as (copied, as_it_lies):
-                            with copied:
-                                tile(self.inner.wide, panel, r, packed, 1, TILE_ROWS)
-                            with as_it_lies:
-                                tile(self.inner.wide, panel, r)
+                        with wide:
+                            self.wide_tile(panel, r, code.choose(far, packed, 0))
                         with part, code.either(panel.width > code.lanes) as (some, narrow):
                             with some:
                                 tile(self.inner.some, panel, r)
                             with narrow:
                                 tile(self.inner.narrow, panel, r)
 
-    def tile(self, inner, panel, r, left=None, left_row=None, left_step=None):
+    def wide_tile(self, panel, r, packed):
+        """A tile of which there are many: its rows may be packed, and what will be changed next may be fetched."""
+        code, choose = self.code, self.code.choose
+        left = choose(packed != 0, packed, self.row(r))
+        row, step = choose(packed != 0, 1, self.left_row), choose(packed != 0, TILE_ROWS, self.left_step)
+        operands = (self.depth, left, row, step, panel.place, panel.row, self.result(r, panel.column), self.out_stride,
+                    panel.width, panel.start)  # fmt: skip
+        offset = code.size * (r * self.out_stride + panel.column)
+        with code.either((self.others[0] != 0) & (self.depth >= DEEP_TO_FETCH)) as (fetching, plain):
+            with fetching:
+                self.inner.fetching(*operands, *(array + offset for array in self.others))
+            with plain:
+                self.inner.wide(*operands)
+
+    def tile(self, inner, panel, r):
         """Have a tile computed, whose first row is r."""
-        if left is None:
-            left, left_row, left_step = self.row(r), self.left_row, self.left_step
-        inner(self.depth, left, left_row, left_step, panel.place, panel.row, self.result(r, panel.column),
-              self.out_stride, panel.width, panel.start)  # fmt: skip
+        inner(self.depth, self.row(r), self.left_row, self.left_step, panel.place, panel.row,
+              self.result(r, panel.column), self.out_stride, panel.width, panel.start)  # fmt: skip
 
     # BLAS
 

@@ -78,14 +78,15 @@ def _call_product(context, builder, real, passed):
     return context.get_dummy_value()
 
 
-def _product(start):
-    """What calls the product; `start` is an argument where the product is added to a row."""
+def _product(start=False, others=False):
+    """What calls the product; `start` is an argument where the product is added to a row, `others` are where arrays are
+    fetched meanwhile."""
 
     def typed(left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right, right_at,
-              right_stride, out, out_at, out_stride, *row):  # fmt: skip
+              right_stride, out, out_at, out_stride, *more):  # fmt: skip
         word = types.int64
         signature = types.void(
-            types.boolean, types.boolean, word, word, word, left, word, word, right, word, word, out, word, word, *row
+            types.boolean, types.boolean, word, word, word, left, word, word, right, word, word, out, word, word, *more
         )
 
         def codegen(context, builder, signature, arguments):
@@ -94,6 +95,7 @@ def _product(start):
                 passed += [_address(context, builder, signature, arguments, k, arguments[k + 1]), arguments[k + 2]]
             zero = ir.IntType(64)(0)
             passed.append(_address(context, builder, signature, arguments, 14, zero) if start else zero)
+            passed += arguments[14:] if others else [zero] * 3
             return _call_product(context, builder, signature.args[11].dtype, passed)
 
         return signature, codegen
@@ -106,8 +108,17 @@ def gemm(context, left_turned, right_turned, rows, columns, depth, left, left_at
          right_stride, out, out_at, out_stride):  # fmt: skip
     """out = left right, row-major, on parts of arrays: each begins `_at` elements into its array and has rows `_stride`
     elements apart; a turned matrix is stored as its transpose. `products.py` computes it."""
-    return _product(start=False)(left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right,
+    return _product()(left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right,
                                  right_at, right_stride, out, out_at, out_stride)  # fmt: skip
+
+
+@intrinsic
+def gemm_fetching(context, left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right, right_at,
+                  right_stride, out, out_at, out_stride, a, b, c):  # fmt: skip
+    """`gemm`; what lies at three addresses as the result lies in its array, and changes next, is fetched meanwhile."""
+    word = types.int64
+    return _product(others=True)(left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right,
+                                 right_at, right_stride, out, out_at, out_stride, word, word, word)  # fmt: skip
 
 
 @intrinsic
@@ -153,7 +164,7 @@ def sum_rows(context, rows, columns, given, given_at, given_stride, out, out_at)
         zero, one = ir.IntType(64)(0), ir.IntType(64)(1)
         matrix = _address(context, builder, signature, arguments, 2, given_at)
         total = _address(context, builder, signature, arguments, 5, out_at)
-        passed = [one, zero, one, columns, rows, zero, zero, matrix, given_stride, total, columns, zero]
+        passed = [one, zero, one, columns, rows, zero, zero, matrix, given_stride, total, columns, *[zero] * 4]
         return _call_product(context, builder, signature.args[5].dtype, passed)
 
     return types.void(word, word, given, word, word, out, word), codegen

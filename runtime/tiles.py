@@ -10,7 +10,7 @@ The innermost loops are written as LLVM instructions, because a vectoriser does 
 
 from llvmlite import binding, ir
 
-from .assembly import HALF, WORD, Code, Word
+from .assembly import BYTE, HALF, LINE, WORD, Code, Word
 
 
 def vector_bytes():
@@ -21,6 +21,7 @@ def vector_bytes():
 
 TILE_ROWS = {64: 14, 32: 6, 16: 6}[vector_bytes()]  # with two vectors of columns: as many as the registers hold
 SMALL_TILE_ROWS = 4  # for what is left: accumulators enough to hide the latency of a multiplication
+TO_WRITE, INTO_L1, DATA = 1, 3, 1  # of a hint to fetch: why, how near, what
 SUMS_AT_ONCE = 4  # vectors of columns whose rows are added up in one pass
 
 
@@ -61,6 +62,10 @@ class Vectors(Code):
         """Which lanes are below a count."""
         count = self.builder.trunc(count.raw, HALF)
         return self.builder.icmp_signed("<", _positions(range(self.lanes)), self.spread(count))
+
+    def fetch(self, address):
+        """Have the cache line at an address fetched, to be changed; a hint that changes nothing."""
+        self.call("llvm.prefetch.p0", [self.pointer(address, BYTE), HALF(TO_WRITE), HALF(INTO_L1), HALF(DATA)])
 
     def number(self, place):
         return self.builder.load(place.raw, align=self.size)
@@ -153,6 +158,20 @@ def tile(rows, vectors, masked=False, overlapping=False):
             line = code.at(out, out_row * r)
             for c in range(vectors):
                 code.put_vector(totals[r * vectors + c], code.at(line, columns[c]), masks[c])
+
+    return emit
+
+
+def fetching_tile(rows, vectors):
+    """The same tile, and while it is computed the lines that lie at its place in three other arrays are fetched."""
+    plain = tile(rows, vectors)
+
+    def emit(code, depth, left, left_row, left_step, right, right_row, out, out_row, width, start, a, b, c):
+        for array in (a, b, c):
+            for r in range(rows):
+                for line in range(-(-vectors * vector_bytes() // LINE)):
+                    code.fetch(array + out_row * (code.size * r) + LINE * line)
+        plain(code, depth, left, left_row, left_step, right, right_row, out, out_row, width, start)
 
     return emit
 

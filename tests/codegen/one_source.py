@@ -28,7 +28,7 @@ from .plain_python import PythonMachine
 
 COUNT, ROWS = 3, 2  # samples; of a block, so that there are two blocks
 CITED = re.compile(r"# \((\d+)\)")
-OUT = {"gemm": 11, "affine": 11, "sum_rows": 5}  # the place of the result among the arguments
+OUT = {"gemm": 11, "gemm_fetching": 11, "affine": 11, "sum_rows": 5}  # the place of the result among the arguments
 CLOSE = 1e-9
 INTERVALS = ((-0.9, 0.9), (0.2, 0.9))  # the second for roots and logarithms
 

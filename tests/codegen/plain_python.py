@@ -56,6 +56,10 @@ def gemm(
     part(out, out_at, False, rows, columns, out_stride)[...] = a @ b
 
 
+def gemm_fetching(*arguments: Any) -> None:
+    gemm(*arguments[:-3])
+
+
 def affine(*arguments: Any) -> None:
     *rest, row = arguments
     gemm(*rest)
@@ -110,6 +114,7 @@ NAMES: Mapping[str, Any] = {
     "fetch": fetch,
     "flat": flat,
     "gemm": gemm,
+    "gemm_fetching": gemm_fetching,
     "maximum": np.maximum,
     "natural": natural,
     "njit": as_it_is,

@@ -19,7 +19,7 @@ def test_products_for_vectors_of_any_width(width: int, dtype: str, monkeypatch: 
     for module in (tiles, products):
         monkeypatch.setattr(module, "vector_bytes", lambda: width)
         monkeypatch.setattr(module, "TILE_ROWS", 14 if width == 64 else 6)
-    function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 12)(driver.compiled(f"product_{dtype}").address)
+    function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 15)(driver.compiled(f"product_{dtype}").address)
     rng, chance = np.random.default_rng(0), random.Random(0)
     ways = list(itertools.product((False, True), repeat=3))
     for left_turned, right_turned, started in ways * 60:
@@ -28,9 +28,10 @@ def test_products_for_vectors_of_any_width(width: int, dtype: str, monkeypatch: 
         start, beside = rng.integers(-9, 10, columns).astype(dtype), chance.choice((0, 3))
         a, b = (_wider(m.T if t else m, beside, dtype) for m, t in ((left, left_turned), (right, right_turned)))
         out = np.full((rows + 1, columns + beside), UNTOUCHED, dtype)
+        others = [np.full_like(out, k).ctypes.data for k in range(3)] if chance.random() < 0.5 else [0, 0, 0]
         function(
             left_turned, right_turned, rows, columns, depth, a.ctypes.data, a.shape[1], b.ctypes.data, b.shape[1],
-            out.ctypes.data, out.shape[1], start.ctypes.data if started else 0,
+            out.ctypes.data, out.shape[1], start.ctypes.data if started else 0, *others,
         )  # fmt: skip
         what = f"{left_turned=} {right_turned=} {started=} {rows=} {columns=} {depth=} {beside=}"
         np.testing.assert_array_equal(out[:rows, :columns], left @ right + started * start, err_msg=what)
@@ -38,7 +39,9 @@ def test_products_for_vectors_of_any_width(width: int, dtype: str, monkeypatch: 
         assert (out[:, columns:] == UNTOUCHED).all(), what
         out[...] = UNTOUCHED
         b = _wider(right, beside, dtype)
-        function(True, False, 1, columns, depth, 0, 0, b.ctypes.data, b.shape[1], out.ctypes.data, out.shape[1], 0)
+        function(
+            True, False, 1, columns, depth, 0, 0, b.ctypes.data, b.shape[1], out.ctypes.data, out.shape[1], 0, 0, 0, 0
+        )  # fmt: skip
         np.testing.assert_array_equal(out[0, :columns], right.sum(axis=0), err_msg=what)
         assert (out[1:] == UNTOUCHED).all(), what
         assert (out[:, columns:] == UNTOUCHED).all(), what
