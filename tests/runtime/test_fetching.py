@@ -28,9 +28,10 @@ def trained(rule: Any, dtype: str, threads: int) -> cr.Trainer:
     return made
 
 
-@pytest.mark.parametrize(
-    "rule", [cr.SGD(0.1), cr.SGD(0.1, momentum=0.9), cr.Adam(0.01)], ids=["sgd", "momentum", "adam"]
-)
+RULES = {"sgd": cr.SGD(0.1), "momentum": cr.SGD(0.1, momentum=0.9), "adam": cr.Adam(0.01)}
+
+
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_bits_are_those_without_it(rule: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert BATCH > DEEP_TO_FETCH
