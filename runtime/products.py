@@ -22,7 +22,7 @@ from .tiles import (
     add_rows,
     clear,
     dots,
-    fetching_tile,
+    fetch_tile,
     fill,
     pack,
     pack_left,
@@ -59,7 +59,7 @@ def write_product(module, real, name):
         "narrow": tile(TILE_ROWS, 1, masked=True), "line": tile(1, 2, masked=True), "tall": tile(2 * TILE_ROWS, 1),
         "dots": dots, "spread_out": spread_out, "clear": clear, "repeat": repeat, "fill": fill, "turn": turn,
         "pack": pack, "pack_left": pack_left(TILE_ROWS), "pair": tile(2, 2), "add_rows": add_rows,
-        "fetching": fetching_tile(TILE_ROWS, 2),
+        "fetch": fetch_tile(TILE_ROWS, 2),
     }  # fmt: skip
     kind = partial(Vectors, real=real)
     inner = {name: written(module, name, emit, kind, inside=True) for name, emit in functions.items()}
@@ -272,14 +272,11 @@ class _Product(SimpleNamespace):
         code, choose = self.code, self.code.choose
         left = choose(packed != 0, packed, self.row(r))
         row, step = choose(packed != 0, 1, self.left_row), choose(packed != 0, TILE_ROWS, self.left_step)
-        operands = (self.depth, left, row, step, panel.place, panel.row, self.result(r, panel.column), self.out_stride,
-                    panel.width, panel.start)  # fmt: skip
-        offset = code.size * (r * self.out_stride + panel.column)
-        with code.either((self.others[0] != 0) & (self.depth >= DEEP_TO_FETCH)) as (fetching, plain):
-            with fetching:
-                self.inner.fetching(*operands, *(array + offset for array in self.others))
-            with plain:
-                self.inner.wide(*operands)
+        with code.when((self.others[0] != 0) & (self.depth >= DEEP_TO_FETCH)):
+            offset = code.size * (r * self.out_stride + panel.column)
+            self.inner.fetch(self.out_stride, *(array + offset for array in self.others))
+        self.inner.wide(self.depth, left, row, step, panel.place, panel.row, self.result(r, panel.column),
+                        self.out_stride, panel.width, panel.start)  # fmt: skip
 
     def tile(self, inner, panel, r):
         """Have a tile computed, whose first row is r."""

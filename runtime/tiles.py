@@ -162,16 +162,14 @@ def tile(rows, vectors, masked=False, overlapping=False):
     return emit
 
 
-def fetching_tile(rows, vectors):
-    """The same tile, and while it is computed the lines that lie at its place in three other arrays are fetched."""
-    plain = tile(rows, vectors)
+def fetch_tile(rows, vectors):
+    """Have the lines fetched that lie at the place of a tile in three arrays."""
 
-    def emit(code, depth, left, left_row, left_step, right, right_row, out, out_row, width, start, a, b, c):
+    def emit(code, out_row, a, b, c):
         for array in (a, b, c):
             for r in range(rows):
                 for line in range(-(-vectors * vector_bytes() // LINE)):
                     code.fetch(array + out_row * (code.size * r) + LINE * line)
-        plain(code, depth, left, left_row, left_step, right, right_row, out, out_row, width, start)
 
     return emit
 

@@ -25,7 +25,7 @@ from typing import Any, Final, NoReturn
 NOT_NEEDED: Final = ("coverage", "scipy", "scipy.linalg")
 WANTED: Final = ("support", "elementary_float32", "elementary_float64")
 IDLE: Final = 20.0  # seconds without orders, after which the process ends
-BEHIND: Final = ("team",)  # a training begins without it: when nothing else is wanted
+BEHIND: Final = ("shuffle", "team")  # wanted after the others, and not to begin with: see `Workshop.room`
 OBJECTS: Final = 100_000  # that are made before a child looks for those that nobody needs
 
 
@@ -51,11 +51,19 @@ class Workshop:
             if path not in self.ordered:
                 self.ordered.add(path)
                 self.todo.append((path, name, order))
-        self.todo.sort(key=lambda job: job[1] in BEHIND)
+        self.todo.sort(key=lambda job: BEHIND.index(job[1]) if job[1] in BEHIND else -1)
+
+    def room(self, name: str) -> int:
+        """How many children may be at work, with one for this function.
+
+        One more than there are cores, or one core is idle at the end; for what is wanted last as many as there are. What
+        a training begins without is compiled alone.
+        """
+        return {"shuffle": self.most - 1, "team": 1}.get(name, self.most)
 
     def begin(self) -> None:
-        """A child for each function, and one more than there are cores, or one core is idle at the end."""
-        while self.todo and len(self.working) < (1 if self.todo[0][1] in BEHIND else self.most):
+        """A child for each function."""
+        while self.todo and len(self.working) < self.room(self.todo[0][1]):
             path, name, order = self.todo.pop(0)
             ours, its = os.pipe()
             process = os.fork()
