@@ -56,8 +56,8 @@ class Workshop:
     def room(self, name: str) -> int:
         """How many children may be at work, with one for this function.
 
-        One more than there are cores, or one core is idle at the end; for what is wanted last as many as there are. What
-        a training begins without is compiled alone.
+        One more than there are cores, or one core is idle at the end; for what is wanted last as many as there are.
+        What a training begins without is compiled alone.
         """
         return {"shuffle": self.most - 1, "team": 1}.get(name, self.most)
 
