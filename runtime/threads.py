@@ -41,7 +41,7 @@ def numbers_to_try(most: int) -> tuple[int, ...]:
 class ThreadChoice:
     """Which number of threads to take next, and after the trials, which is best.
 
-    most    threads that may be used
+    most    threads that may be used; `limit` says that fewer are of use
     times   seconds a sample of every trial, by number of threads; the first one fills the caches, and does not count
 
     >>> choice = ThreadChoice(2)
@@ -63,9 +63,26 @@ class ThreadChoice:
     _since: float = field(default=0.0, init=False)  # seconds, after them
     _patience: int = field(default=FIRST_LOOK, init=False)
     _before: int | None = field(default=None, init=False)  # what was best
+    _allowed: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
+        self._allowed = self.most
         self._begin()
+
+    def limit(self, blocks: int) -> None:
+        """No more threads than a phase has blocks: where it has one, nothing is tried.
+
+        >>> choice = ThreadChoice(8)
+        >>> choice.limit(blocks=1)
+        >>> choice.best
+        1
+        >>> choice.limit(blocks=5)
+        >>> choice.best, list(choice.times)
+        (None, [1, 2, 4, 5])
+        """
+        before, self.most = self.most, max(1, min(self._allowed, blocks))
+        if self.most != before and (self.best is None or self.best > self.most or before == 1):
+            self._begin()
 
     def _begin(self) -> None:
         self.times = {threads: [] for threads in numbers_to_try(self.most)}

@@ -487,6 +487,7 @@ class Trainer:
         machine.compile(routines)
         for routine in routines:  # linked here, or the first step that is timed would wait for the compiler
             machine.phases(routine, batch)
+        self._choice.limit(machine.phases("train", batch).most_blocks)
         with as_data_errors():
             return dict(machines.given_arrays(machine, data.x, data.y, data.weight))
 
