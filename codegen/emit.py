@@ -14,7 +14,6 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
-from types import MappingProxyType
 
 from ..symbolic.language import SAMPLE_INDEX, SAMPLES, Index, Kind, Role
 from .arrays import BLOCKS, LINE_BYTES, Arrays, Slots
@@ -160,9 +159,6 @@ class RoutineWriter:
 
     # functions over named arrays
 
-    def _scope(self, names: Names, leading: Index | None, next_to: Mapping[str, tuple[str, ...]]) -> Scope:
-        return Scope(self.program, names, leading, next_to)
-
     def _names(self, steps: Sequence[Step], offsets: Mapping[str, str]) -> tuple[Names, list[str]]:
         """Names for a function, and the lines that read its single numbers."""
         assigned = [s.equation.name for s in steps]
@@ -176,11 +172,12 @@ class RoutineWriter:
 
     def _body(
         self, steps: Sequence[Step], leading: Index | None, offsets: Mapping[str, str],
-        next_to: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+        changed_next: Mapping[str, tuple[str, ...]] | None = None,
     ) -> tuple[list[str], list[str]]:  # fmt: skip
         """The lines that compute some steps for a block, and the arrays they stand on."""
         names, head = self._names(steps, offsets)
-        return [*head, *block_lines(steps, self._scope(names, leading, next_to))], self._arrays(steps)
+        scope = Scope(self.program, names, leading, changed_next or {})
+        return [*head, *block_lines(steps, scope)], self._arrays(steps)
 
     # phases
 

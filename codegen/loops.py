@@ -28,14 +28,14 @@ from .plan import Product, Step
 class Scope:
     """What surrounds the lines: the program (with legal names), how they are written, over what the block runs.
 
-    `leading` is the index whose values first..last-1 the function computes, where it computes a block. `next_to` names
-    the equations whose block is read next beside others, and where those stand.
+    `leading` is the index whose values first..last-1 the function computes, where it computes a block.
+    `changed_next` tells of a gradient where the arrays stand that its update changes, block by block.
     """
 
     program: Program
     names: Names
     leading: Index | None = None
-    next_to: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    changed_next: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def bounds(self, index: Index) -> str:
         if self.leading is not None and index.symbol == self.leading.symbol:
@@ -515,7 +515,7 @@ def _gemm(step: Step, scope: Scope) -> str:
         row = f"_{row}"
     if row is not None:
         return f"affine({', '.join([*arguments, row])})"
-    others = scope.next_to.get(out.name, ())
+    others = scope.changed_next.get(out.name, ())
     return f"gemm_fetching({', '.join([*arguments, *others])})" if others else f"gemm({', '.join(arguments)})"
 
 
