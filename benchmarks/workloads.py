@@ -1,4 +1,4 @@
-"""What is measured: models, their data, their first weights and the order of their samples, the same for everybody."""
+"""What is measured: models, their data, their first weights and the first order of samples, the same for everybody."""
 
 from __future__ import annotations
 
@@ -167,7 +167,10 @@ def first_weights(workload: Workload) -> Weights:
 
 
 def order(workload: Workload, epoch: int) -> NDArray[np.int64]:
-    """The order of the samples in an epoch: of the first one, which is compared, that of a `Trainer` with this seed."""
+    """The order of the samples in an epoch: of the first one, which is compared, that of a `Trainer` with this seed.
+
+    Later ones are NumPy's, which peers draw for each epoch, as a user of theirs would: 0.1 ms for 8,192 samples.
+    """
     if epoch:
         return np.random.default_rng([SEED, epoch]).permutation(workload.samples)
     digest = blake2b(f"{SEED} {epoch}".encode(), digest_size=13).digest()

@@ -192,7 +192,7 @@ def _open(code, control, c, threads, function, count):
 
 
 def shuffle(code, order, count, key):
-    """The numbers below `count` in an order, every one of which is as likely as the others.
+    """The numbers below `count`, fewer than 2^32, in the order of a key: each is as likely in one place as in another.
 
     Each number i takes the place of one of those before it, or its own, and that one the next place (Knuth, The Art of
     Computer Programming 2, section 3.4.2, exercise 18). Which of 0..i, a random number of 64 bits says: the one at i of
@@ -237,11 +237,13 @@ def finite_in(real):
 
 
 def compiled(name):
-    """One of the driver's functions, compiled."""
-    real = ir.FloatType() if name.endswith("float32") else ir.DoubleType()
-    module = ir.Module(name)
-    if name.startswith("product"):
-        write_product(module, real, name)
+    """One of the driver's functions, compiled: those above by name, `finite_TYPE` and `product_TYPE`."""
+    module, (what, _, dtype) = ir.Module(name), name.partition("_")
+    reals = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
+    if what == "product":
+        write_product(module, reals[dtype], name)
+    elif what == "finite":
+        written(module, name, finite_in(reals[dtype]))
     else:
-        written(module, name, {"alone": alone, "team": team, "shuffle": shuffle}.get(name) or finite_in(real))
+        written(module, name, {"alone": alone, "team": team, "shuffle": shuffle}[name])
     return Assembled(module, name)

@@ -1,4 +1,7 @@
-"""What decides which machine code is made here: the processor, and what makes the code. Nothing of it is loaded."""
+"""What decides which machine code is made here: the processor, and what makes the code.
+
+LLVM is not loaded for it, where the system shows the processor.
+"""
 
 from __future__ import annotations
 

@@ -108,8 +108,8 @@ def gemm(context, left_turned, right_turned, rows, columns, depth, left, left_at
          right_stride, out, out_at, out_stride):  # fmt: skip
     """out = left right, row-major, on parts of arrays: each begins `_at` elements into its array and has rows `_stride`
     elements apart; a turned matrix is stored as its transpose. `products.py` computes it."""
-    return _product()(left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right,
-                                 right_at, right_stride, out, out_at, out_stride)  # fmt: skip
+    return _product()(left_turned, right_turned, rows, columns, depth, left, left_at, left_stride, right, right_at,
+                      right_stride, out, out_at, out_stride)  # fmt: skip
 
 
 @intrinsic

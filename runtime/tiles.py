@@ -21,7 +21,7 @@ def vector_bytes():
 
 TILE_ROWS = {64: 14, 32: 6, 16: 6}[vector_bytes()]  # with two vectors of columns: as many as the registers hold
 SMALL_TILE_ROWS = 4  # for what is left: accumulators enough to hide the latency of a multiplication
-TO_WRITE, INTO_L1, DATA = 1, 3, 1  # of a hint to fetch: why, how near, what
+TO_WRITE, INTO_L1, DATA_CACHE = 1, 3, 1  # of a hint to fetch: why, how near, what
 SUMS_AT_ONCE = 4  # vectors of columns whose rows are added up in one pass
 
 
@@ -65,7 +65,7 @@ class Vectors(Code):
 
     def fetch(self, address):
         """Have the cache line at an address fetched, to be changed; a hint that changes nothing."""
-        self.call("llvm.prefetch.p0", [self.pointer(address, BYTE), HALF(TO_WRITE), HALF(INTO_L1), HALF(DATA)])
+        self.call("llvm.prefetch.p0", [self.pointer(address, BYTE), HALF(TO_WRITE), HALF(INTO_L1), HALF(DATA_CACHE)])
 
     def number(self, place):
         return self.builder.load(place.raw, align=self.size)

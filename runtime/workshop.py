@@ -25,7 +25,8 @@ from typing import Any, Final, NoReturn
 NOT_NEEDED: Final = ("coverage", "scipy", "scipy.linalg")
 WANTED: Final = ("support", "elementary_float32", "elementary_float64")
 IDLE: Final = 20.0  # seconds without orders, after which the process ends
-BEHIND: Final = ("shuffle", "team")  # wanted after the others, and not to begin with: see `Workshop.room`
+BEHIND: Final = "shuffle"  # of which a training has need after all others
+WITHOUT: Final = "team"  # it begins without: when nothing else is wanted
 OBJECTS: Final = 100_000  # that are made before a child looks for those that nobody needs
 
 
@@ -51,15 +52,17 @@ class Workshop:
             if path not in self.ordered:
                 self.ordered.add(path)
                 self.todo.append((path, name, order))
-        self.todo.sort(key=lambda job: BEHIND.index(job[1]) if job[1] in BEHIND else -1)
+        self.todo.sort(key=lambda job: (job[1] == WITHOUT, job[1] == BEHIND))
 
     def room(self, name: str) -> int:
         """How many children may be at work, with one for this function.
 
-        One more than there are cores, or one core is idle at the end; for what is wanted last as many as there are.
-        What a training begins without is compiled alone.
+        One more than there are cores, or one core is idle at the end; as many as there are for what may wait a little;
+        one for what a training begins without.
         """
-        return {"shuffle": self.most - 1, "team": 1}.get(name, self.most)
+        if name == WITHOUT:
+            return 1
+        return self.most - (name == BEHIND)
 
     def begin(self) -> None:
         """A child for each function."""

