@@ -14,6 +14,7 @@ FIXED_SLOTS = (  # no tensor has such a name
 )  # fmt: skip
 LINE_BYTES = 64  # of a cache
 BATCH, BLOCK, BLOCKS = "N", "rows", "blocks"  # in shapes: samples of a batch; of a block, for each worker; blocks
+APART, GAP = "apart", 4096  # samples of a batch, whose blocks lie so many bytes apart
 
 
 class Slots:
@@ -58,7 +59,7 @@ class Arrays:
 
     def shape(self, tensor: Tensor) -> tuple[object, ...]:
         """As the runtime allocates it."""
-        samples = BLOCK if tensor.name in self.plan.passing else BATCH
+        samples = BLOCK if tensor.name in self.plan.passing else APART if tensor.name in self.plan.apart else BATCH
         return tuple(samples if i.extent == SAMPLES else self.program.size(i.extent) for i in tensor.indices) or (1,)
 
     def view(self, name: str, place: str | None = None) -> str:
@@ -69,6 +70,8 @@ class Arrays:
             place = f"table[{self.slot(name)}]"
             if name in self.plan.passing:  # each worker has rows for a block, which begins at `first`
                 place += f" + (worker*rows - first)*{self.row(name) * self.bytes_of(tensor)}"
+            if name in self.plan.apart:
+                place += f" + task*{GAP}"
         return f"{name} = view({place}, {_tuple(extents or ['1'])}, {_type(tensor)})"
 
     def view_of_data(self, name: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 
 from ..symbolic.language import SAMPLE_INDEX, SAMPLES, Index, Kind, Role
-from .arrays import BLOCKS, LINE_BYTES, Arrays, Slots
+from .arrays import BLOCKS, GAP, LINE_BYTES, Arrays, Slots
 from .batch import Batch
 from .expression import Names
 from .layout import INDENT, plain_text, wrapped
@@ -91,6 +91,7 @@ def module_source(
         "real": real,
         "slots": module.slots.places,
         "scratch": max(writer.scratch_bytes() for writer in writers),
+        "gap": GAP,
         "routines": module.phases,
         "needs": module.needs,
         "workspace": {writer.routine.name: writer.workspace() for writer in writers},

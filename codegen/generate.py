@@ -139,7 +139,8 @@ def _routine(
     here = {renamed[q]: renamed[p] for q, p in gradients.items() if q in kept}
     own_numbers = {renamed[q]: number for q, number in numbers.items() if q in renamed}
     forward = name in ("predict", "evaluate")
-    made = plan(legal_program, own_numbers, {} if forward else here, passing=forward, in_parts=in_parts)
+    own_gradients, apart = {} if forward else here, name == "train"
+    made = plan(legal_program, own_numbers, own_gradients, passing=forward, in_parts=in_parts, apart=apart)
     return Routine(name, made, here, original, update)
 
 

@@ -35,7 +35,8 @@ from ..symbolic.language import (
 )  # fmt: skip
 
 FEWEST_ROWS = 32  # of a task by samples
-PARTS, FEWEST_ELEMENTS = 4, 2_048  # a gradient is cut into so many parts, and not into smaller ones
+PARTS, FEWEST_ELEMENTS = 8, 1_024  # a gradient is cut into so many parts, and not into smaller ones
+FEW_PARTS, LARGE = 4, 2**16  # one of so many numbers into fewer: what all parts read is packed for each
 FEWEST_OF_VECTOR = 2**14  # the same of one with one index: a loop over a part of it is not vectorised as well
 FEWEST_LINES = 6  # of a part that is a matrix product, which is computed in tiles of so many or more
 MOST_ELEMENTS, MANY_LINES = 2**15, 96  # of a part, so that it stays in a cache, unless it has fewer lines then
@@ -112,6 +113,7 @@ class Plan:
     turned            multiplications of one matrix product whose left side is turned; both as `Growth`
     separate          parameters whose update must wait until everything else is done
     passing           what is of use only within a block of samples: it is kept for a block at a time
+    apart             the same, but all of it is kept, in blocks that lie apart
     in_parts          sums over samples of which each block of the first phase makes a part
     """
 
@@ -123,12 +125,13 @@ class Plan:
     turned: Growth
     separate: frozenset[str]
     passing: frozenset[str] = frozenset()
+    apart: frozenset[str] = frozenset()
     in_parts: tuple[Step, ...] = ()
 
 
 def plan(
     program: Program, numbers: Mapping[str, int], gradients: Mapping[str, str], passing: bool = False,
-    in_parts: bool = False,
+    in_parts: bool = False, apart: bool = False,
 ) -> Plan:  # fmt: skip
     """Decide phases, blocks and products.
 
@@ -136,6 +139,7 @@ def plan(
     gradients    name of an equation -> the parameter that it is the gradient of
     passing      whether what is no output may be forgotten
     in_parts     whether sums over samples may be made in parts; then what is no output may be forgotten, too
+    apart        whether blocks of samples may lie apart, where only they use them
     """
     phase = _phases(program, gradients)
     row_names = {e.name for e in program.equations if by_rows(e, program)}
@@ -148,6 +152,7 @@ def plan(
         tasks = _tasks(others, steps, program, gradients)
         phases += [Phase(rows, tasks)] if passing else _by_units(rows, tasks, program)
     sums = _sums_in_parts(phases, program) if in_parts else ()
+    within = _within_blocks(phases, program)
     operations = sum(operations_of(e, program) for e in program.equations if e.name in row_names)
     by_sample = [s.product for p in phases for s in p.rows if s.product is not None]
     products = [*by_sample, *(s.product for p in phases for t in p.tasks for s in t.steps if s.product is not None)]
@@ -159,7 +164,8 @@ def plan(
         _growth((p.depth for p in products), program),
         _growth((_loops_of(p) for p in products if p.left_transposed), program),
         _separate(program, phase, gradients),
-        _all_rows(program, phases[0]) if sums else _passing(program, phase, row_names) if passing else frozenset(),
+        _all_rows(program, phases[0]) if sums else within if passing else frozenset(),
+        within if apart and not sums else frozenset(),
         sums,
     )
 
@@ -254,7 +260,8 @@ def _block(equation: Equation, program: Program) -> int:
     others, first = max(1, _extent(equation.indices[1:], program)), program.size(equation.indices[0].extent)
     smallest = FEWEST_OF_VECTOR if len(equation.indices) == 1 else FEWEST_ELEMENTS
     fewest = max(-(-smallest // others), 1 if product_of(equation, program) is None else FEWEST_LINES)
-    return max(1, min(first, max(fewest, min(-(-first // PARTS), max(MANY_LINES, MOST_ELEMENTS // others)))))
+    parts = PARTS if first * others <= LARGE else FEW_PARTS
+    return max(1, min(first, max(fewest, min(-(-first // parts), max(MANY_LINES, MOST_ELEMENTS // others)))))
 
 
 def _separate(program: Program, phase: Mapping[str, int], gradients: Mapping[str, str]) -> frozenset[str]:
@@ -268,14 +275,15 @@ def _separate(program: Program, phase: Mapping[str, int], gradients: Mapping[str
     return frozenset(late)
 
 
-def _passing(program: Program, phase: Mapping[str, int], rows: set[str]) -> frozenset[str]:
+def _within_blocks(phases: Sequence[Phase], program: Program) -> frozenset[str]:
     """Rows that only rows of their own phase read."""
+    made = {s.equation.name: number for number, phase in enumerate(phases) for s in phase.rows}
     kept = set(program.outputs)
-    for equation in program.equations:
-        for name in equation.reads:
-            if name in phase and (equation.name not in rows or phase[equation.name] != phase[name]):
-                kept.add(name)
-    return frozenset(rows - kept)
+    for number, phase in enumerate(phases):
+        for step in phase.rows:
+            kept |= {name for name in step.equation.reads if made.get(name) != number}
+        kept |= {name for task in phase.tasks for step in task.steps for name in step.equation.reads}
+    return frozenset(made.keys() - kept)
 
 
 def _sums_in_parts(phases: Sequence[Phase], program: Program) -> tuple[Step, ...]:

@@ -289,11 +289,9 @@ class Guard:
     def _failing(self, plan: Plan, step: int) -> str:
         """The first tensor of a step that is not finite, in the order in which they are computed."""
         training = self.keeping()
-        kept = self._tensors(training, plan, step)
-        for array in kept.values():
-            array[...] = 0  # what the step does not write must not be taken for its result
+        training.clear_batch()  # what the step does not write must not be taken for its result
         loss = float(training.run(self.given, plan.order, plan.rates, plan.keys, step, step + 1)[0])
-        for name, array in kept.items():
+        for name, array in self._tensors(training, plan, step).items():
             if not is_finite(array):
                 return f"{name} is {_first(array)}"
         if not math.isfinite(loss):
@@ -311,9 +309,9 @@ class Guard:
         samples = min(plan.samples - step % plan.steps_each * batch, batch)
         workspace = training.machine.kernels.get("workspace", {}).get("train", {})
         shapes = {name: shape for name, (_, shape) in workspace.items()}
-        arrays = {name: array for name, array in training.batch_arrays.items() if name in shapes}
+        arrays = {name: array for name, array in training.of_batch().items() if name in shapes}
         return {
-            name: array[:samples] if shapes[name][:1] == ("N",) else array
+            name: array[:samples] if shapes[name][:1] in (("N",), ("apart",)) else array
             for name, array in arrays.items()
             if array.dtype.kind == "f"
         }

@@ -113,7 +113,7 @@ class Machine:
         """
         kinds = {"real": self.real, "integer": np.dtype(np.int64)}
         rows = self.rows(routine, samples)
-        sizes = {"N": samples, "rows": rows * threads, "blocks": -(-samples // rows)}
+        sizes = {"N": samples, "apart": samples, "rows": rows * threads, "blocks": -(-samples // rows)}
         in_parts = "in_parts" in self.kernels["work"][routine]
         apart = -(-samples // ROWS_OF_LINE) * ROWS_OF_LINE if in_parts else 0
         made = {}
@@ -121,11 +121,28 @@ class Machine:
             if name in without:
                 continue
             count, *rest = (sizes.get(size, size) for size in shape)
-            if shape[0] == "rows":
+            if shape[0] == "apart":
+                made[name] = aligned([count + self._gaps(kinds[kind], rest, sizes["blocks"]), *rest], kinds[kind])
+            elif shape[0] == "rows":
                 made[name] = aligned([apart + count + apart, *rest], kinds[kind])[apart : apart + count]
             else:
                 made[name] = aligned([count, *rest], kinds[kind])
         return made
+
+    def _gaps(self, dtype, row, blocks):
+        """As many rows as the gaps between blocks of samples, and behind the last one, take."""
+        return -(-blocks * self.kernels["gap"] // (math.prod(row) * dtype.itemsize))
+
+    def together(self, routine, arrays, samples):
+        """Arrays of a workspace with the samples in their order, also where blocks of them lie apart."""
+        rows, shapes, found = self.rows(routine, samples), self.kernels["workspace"][routine], dict(arrays)
+        for name in (name for name, (_, shape) in shapes.items() if shape[0] == "apart"):
+            array = arrays[name]
+            width, numbers = math.prod(array.shape[1:]), array.reshape(-1)
+            apart = rows * width + self.kernels["gap"] // array.itemsize
+            blocks = [numbers[apart * k :][: rows * width] for k in range(-(-samples // rows))]
+            found[name] = np.concatenate(blocks)[: samples * width].reshape(samples, *array.shape[1:])
+        return found
 
     def table(self, routine, arrays, gathering=0):
         """The table of addresses for a routine; the arrays must live as long as it is used.
@@ -516,6 +533,15 @@ class Training:
     def forgets(self):
         """Whether of what is computed of a batch only that of the last blocks is there in the end."""
         return "in_parts" in self.machine.kernels["work"]["train"]
+
+    def clear_batch(self):
+        """Forget what the last step computed."""
+        for array in self.batch_arrays.values():
+            array[...] = 0
+
+    def of_batch(self):
+        """What the last step computed, by name."""
+        return self.machine.together("train", self.batch_arrays, self.batch)
 
     def copied_to(self, machine):
         """The same training in other kernels of the model, on one thread."""

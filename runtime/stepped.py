@@ -63,7 +63,7 @@ def step(
     first = {name: array.copy() for name, array in training.parameters.items()}
     loss = training.run(dict(given), np.arange(samples), np.full(1, RATE), np.array([key]))
     after = {**training.parameters, **_copied(training, names)}
-    return Step(first, before, after, training.batch_arrays, loss, key)
+    return Step(first, before, after, training.of_batch(), loss, key)
 
 
 def _copied(training: machines.Training, names: list[str]) -> dict[str, Any]:
