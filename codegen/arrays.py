@@ -14,7 +14,8 @@ FIXED_SLOTS = (  # no tensor has such a name
 )  # fmt: skip
 LINE_BYTES = 64  # of a cache
 BATCH, BLOCK, BLOCKS = "N", "rows", "blocks"  # in shapes: samples of a batch; of a block, for each worker; blocks
-APART, GAP = "apart", 4096  # samples of a batch, whose blocks lie so many bytes apart
+APART = "apart"  # samples of a batch, in blocks with a gap behind each
+GAP = 4096  # bytes between what two cores write: a core fetches ahead, beyond the end of its block
 
 
 class Slots:
@@ -69,7 +70,7 @@ class Arrays:
         if place is None:
             place = f"table[{self.slot(name)}]"
             if name in self.plan.passing:  # each worker has rows for a block, which begins at `first`
-                place += f" + (worker*rows - first)*{self.row(name) * self.bytes_of(tensor)}"
+                place += f" + worker*{GAP} + (worker*rows - first)*{self.row(name) * self.bytes_of(tensor)}"
             if name in self.plan.apart:
                 place += f" + task*{GAP}"
         return f"{name} = view({place}, {_tuple(extents or ['1'])}, {_type(tensor)})"

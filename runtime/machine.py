@@ -124,13 +124,14 @@ class Machine:
             if shape[0] == "apart":
                 made[name] = aligned([count + self._gaps(kinds[kind], rest, sizes["blocks"]), *rest], kinds[kind])
             elif shape[0] == "rows":
+                count += self._gaps(kinds[kind], rest, threads)
                 made[name] = aligned([apart + count + apart, *rest], kinds[kind])[apart : apart + count]
             else:
                 made[name] = aligned([count, *rest], kinds[kind])
         return made
 
     def _gaps(self, dtype, row, blocks):
-        """As many rows as the gaps between blocks of samples, and behind the last one, take."""
+        """As many rows as the gaps behind so many blocks of samples take."""
         return -(-blocks * self.kernels["gap"] // (math.prod(row) * dtype.itemsize))
 
     def together(self, routine, arrays, samples):
