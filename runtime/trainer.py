@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 SECONDS_WITHOUT_A_LOOK = 0.2  # Ctrl-C is noticed between two calls of the compiled loop
-SECONDS_AT_ONCE = 0.02  # which epochs on end take that are one call
+SECONDS_AT_ONCE = 0.1  # which epochs on end take that are one call
 NUMBERS_KEPT = 2**18  # of the weights at the ends of these epochs
 FIRST_STEPS = 1  # nothing is known of their pace yet
 
