@@ -12,6 +12,8 @@ from chainrule.codegen.plan import (
     FEWEST_ELEMENTS,
     FEWEST_LINES,
     MANY_LINES,
+    FEW_PARTS,
+    LARGE,
     PARTS,
     Plan,
     Product,
@@ -211,12 +213,13 @@ def test_some_parameters_are_still_read() -> None:
 def test_gradients_are_cut_into_parts_that_are_not_too_small() -> None:
     planned = made(cr.Model(1000, [cr.Dense(100, "relu"), cr.Dense(3)]).program())
     tasks = {t.gradient_of: t for phase in planned.phases for t in phase.tasks}
-    assert tasks["W1"].block == 100 // PARTS
+    assert tasks["W1"].block == 100 // FEW_PARTS
     assert tasks["Wo"].block == 3
     assert tasks["bo"].block == 3
-    small = made(cr.Model(64, [cr.Dense(100, "relu"), cr.Dense(3)]).program())
-    tasks = {t.gradient_of: t for phase in small.phases for t in phase.tasks}
-    assert tasks["W1"].block == FEWEST_ELEMENTS // 64
+    for inputs, block in ((LARGE // 100, -(-100 // PARTS)), (64, FEWEST_ELEMENTS // 64)):
+        small = made(cr.Model(inputs, [cr.Dense(100, "relu"), cr.Dense(3)]).program())
+        tasks = {t.gradient_of: t for phase in small.phases for t in phase.tasks}
+        assert tasks["W1"].block == block
 
 
 def test_parts_of_products_have_lines_enough_and_stay_in_a_cache() -> None:
