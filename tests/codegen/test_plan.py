@@ -9,11 +9,11 @@ import chainrule as cr
 from chainrule.codegen import plan as codegen_plan
 from chainrule.codegen.legal import legalised
 from chainrule.codegen.plan import (
+    FEW_PARTS,
     FEWEST_ELEMENTS,
     FEWEST_LINES,
-    MANY_LINES,
-    FEW_PARTS,
     LARGE,
+    MANY_LINES,
     PARTS,
     Plan,
     Product,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -44,17 +46,16 @@ def test_a_step_leaves_what_gradients_compute(samples: int) -> None:
 def test_no_two_blocks_lie_side_by_side() -> None:
     training, _, _ = trained(250)
     rows, shapes = training.machine.rows("train", 250), training.machine.kernels["workspace"]["train"]
-    count = -(-250 // rows)
-    assert count > 1
+    assert rows < 250
     spans = []
     for name in (n for n, (_, shape) in shapes.items() if shape[0] == "apart"):
         array = training.batch_arrays[name]
-        block = rows * array[:1].nbytes
-        begins = [array.ctypes.data + k * (block + GAP) for k in range(count)]
-        assert begins[-1] + (250 - (count - 1) * rows) * array[:1].nbytes + GAP <= array.ctypes.data + array.nbytes
-        spans += [(begin, begin + block) for begin in begins[:-1]]
-    spans.sort()
-    assert all(after - end >= GAP for (_, end), (after, _) in zip(spans, spans[1:], strict=False))
+        end, row = array.ctypes.data + array.nbytes, array[:1].nbytes
+        for k, first in enumerate(range(0, 250, rows)):
+            begin = array.ctypes.data + first * row + k * GAP
+            spans.append((begin, begin + min(rows, 250 - first) * row))
+            assert spans[-1][1] + GAP <= end
+    assert all(begin - end >= GAP for (_, end), (begin, _) in pairwise(sorted(spans)))
 
 
 def test_what_a_task_reads_lies_together() -> None:
