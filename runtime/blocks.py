@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from . import machine as machines
+from .machine import Machine
 
 
-class InBlocks(machines.Machine):
+class InBlocks(Machine):
     """The same kernels, on blocks of `size` samples, however few samples there are."""
 
-    def __init__(self, machine: machines.Machine, size: int) -> None:
+    def __init__(self, machine: Machine, size: int) -> None:
         super().__init__(machine.kernels, machine.code, machine.team)
         self.size = size
 

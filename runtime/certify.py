@@ -25,13 +25,14 @@ from ..symbolic.model import Model, Variant
 from ..symbolic.optimisers import Optimiser
 from ..symbolic.proof import Proof, proofs, proofs_of_update
 from ..symbolic.text import expression_text
-from . import machine as machines
+from .asking import run_forward
 from .certificate import DTYPES, Certificate, Measured, Row
 from .drawn import random_values
 from .grid import Cut, cut, points
 from .judge import Judge, Table, Verdict
 from .kernels import Kernels, machine_of, support_source
 from .load import stored
+from .machine import Machine
 from .whole import wholes
 
 SAMPLES: Final = 5  # in the model's own kernel
@@ -90,7 +91,7 @@ def _measured(verdict: Verdict, dtype: str) -> Measured:
 # ---- the cut program
 
 
-def compiled_cut(cut: Cut, dtype: str) -> machines.Machine:
+def compiled_cut(cut: Cut, dtype: str) -> Machine:
     """The kernels of a cut program: one routine, which computes every equation."""
     from ..codegen.generate import import_source, programs_source
 
@@ -112,7 +113,7 @@ def look_at_cut(cut: Cut, dtype: str, verdicts: Mapping[str, Verdict], targets: 
     samples = len(next(a for t in cut.program.role(Role.INPUT) for a in [given[t.name]]))
     parameters = {t.name: given[t.name] for t in cut.program.parameters}
     inputs = {t.name: given[t.name] for t in cut.program.role(Role.INPUT)}
-    ((_, _, workspace),) = machines.run_forward(machine, "predict", parameters, inputs)
+    ((_, _, workspace),) = run_forward(machine, "predict", parameters, inputs)
     arrays = _tables(cut.program, {**given, **workspace})
     judge = Judge(cut.program, dtype, samples)
     for equation in distinct(cut.program.equations):

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from ..symbolic.errors import DataError, SpecError
 from ..symbolic.schedules import ReduceOnPlateau
 from ..symbolic.section import Section, as_number
-from . import machine as machines
+from . import training as trainings
 from .divergence import State, not_finite
 from .durable import Lock
 from .history import History
@@ -242,7 +242,7 @@ def _restore_state(trainer: Trainer, state: dict[str, Array]) -> None:
         return
     if isinstance(trainer.optimiser, LBFGS):
         raise DataError("lbfgs has no state; the file belongs to another training")
-    training = machines.Training(trainer.kernels.machine(), trainer.parameters, 1)
+    training = trainings.Training(trainer.kernels.machine(), trainer.parameters, 1)
     for name, array in {**training.states, "scalars": training.scalars}.items():
         array[...] = _like(array, state.get(name), f"the optimiser's state '{name}'")
     trainer._training, trainer._variant = training, trainer.model.default_variant

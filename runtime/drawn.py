@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..symbolic.language import Kind, Program, Role
 from ..symbolic.prove import lookup_limits
-from . import machine as machines
+from .machine import aligned
 
 
 def random_values(
@@ -24,12 +24,12 @@ def random_values(
         shape = tuple(program.size(i.extent, samples) for i in tensor.indices) or (1,)
         if tensor.role is Role.PARAMETER:
             fan = math.prod(shape[1:])
-            parameters[tensor.name] = machines.aligned(shape, real)
+            parameters[tensor.name] = aligned(shape, real)
             parameters[tensor.name][...] = rng.normal(0, size / math.sqrt(fan), shape)
         elif tensor.kind is Kind.INTEGER:
             given[tensor.name] = rng.integers(0, limits.get(tensor.name, 2), shape)
         else:
-            given[tensor.name] = machines.aligned(shape, real)
+            given[tensor.name] = aligned(shape, real)
             drawn = rng.normal(0, 1, shape) if tensor.role is Role.INPUT else random_targets(targets, shape, rng)
             given[tensor.name][...] = rng.uniform(0, 1, shape) if tensor.role is Role.WEIGHT else drawn
     return given, parameters

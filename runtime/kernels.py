@@ -18,9 +18,11 @@ from ..symbolic.errors import DataError, SpecError
 from ..symbolic.initialisers import initialiser
 from ..symbolic.language import Program
 from ..symbolic.model import LOSS, Model, Variant
-from . import machine as machines
 from .ahead import open_workshop
+from .asking import run_forward, run_gradients, run_predict
+from .given import initial_parameters
 from .load import is_stored, stored
+from .machine import Machine
 from .native import kernels as native_kernels
 from .native import prepare_driver, team
 from .remembered import key_of, recalled, remember
@@ -42,9 +44,9 @@ def description(source: str) -> dict[str, Any]:
     return found
 
 
-def machine_of(path: Path, source: str) -> machines.Machine:
+def machine_of(path: Path, source: str) -> Machine:
     """What runs the kernels of a generated module."""
-    return machines.Machine(description(source), native_kernels(path, source), team())
+    return Machine(description(source), native_kernels(path, source), team())
 
 
 class Kernels:
@@ -62,7 +64,7 @@ class Kernels:
         prepare_driver(dtype)
         self.model, self.dtype, self.update, self.threads = model, dtype, update, threads
         self.in_parts = update is not None and batch >= LARGE_BATCH
-        self._modules: dict[Variant, tuple[Path, machines.Machine, str]] = {}
+        self._modules: dict[Variant, tuple[Path, Machine, str]] = {}
 
     @property
     def source(self) -> str:
@@ -74,11 +76,11 @@ class Kernels:
         """The file that holds the source."""
         return self._module(self.model.default_variant)[0]
 
-    def machine(self, variant: Variant | None = None) -> machines.Machine:
+    def machine(self, variant: Variant | None = None) -> Machine:
         """What runs the kernels of a variant."""
         return self._module(self.model.default_variant if variant is None else variant)[1]
 
-    def _module(self, variant: Variant) -> tuple[Path, machines.Machine, str]:
+    def _module(self, variant: Variant) -> tuple[Path, Machine, str]:
         if variant not in self._modules:
             source = self._generated(Request(variant, self.update, self.dtype, in_parts=self.in_parts))
             path = stored(self.model.name, source, support_source())
@@ -111,13 +113,13 @@ class Kernels:
 
     def init(self, seed: int = 0) -> dict[str, NDArray[Any]]:
         """First values of all parameters, by name, drawn as the layers' initialisers say."""
-        return machines.initial_parameters(self.machine(), seed)
+        return initial_parameters(self.machine(), seed)
 
     def predict(self, params: Mapping[str, ArrayLike], x: ArrayLike) -> NDArray[Any]:
         """The model's output for every sample: x (samples, features) -> (samples, outputs)."""
         machine = self.machine()
         with as_data_errors():
-            return machines.run_predict(machine, params, x, self.threads)
+            return run_predict(machine, params, x, self.threads)
 
     def loss_and_gradients(
         self,
@@ -133,7 +135,7 @@ class Kernels:
         variant = self.variant(y, sample_weight)
         machine = self.machine(variant)
         with as_data_errors():
-            return machines.run_gradients(
+            return run_gradients(
                 machine, params, x, checked_targets(y, self.model, variant), sample_weight, self.threads
             )
 
@@ -152,9 +154,7 @@ class Kernels:
         with as_data_errors():
             targets = checked_targets(y, self.model, variant)
             weight = None if sample_weight is None else np.asarray(sample_weight, float)
-            for first, last, workspace in machines.run_forward(
-                machine, "evaluate", params, x, targets, weight, self.threads
-            ):
+            for first, last, workspace in run_forward(machine, "evaluate", params, x, targets, weight, self.threads):
                 outputs.append(workspace["y_hat"][: last - first].copy())
                 weights.append(float(last - first) if weight is None else float(weight[first:last].sum()))
                 total.append(float(workspace[data_loss][0]))
@@ -202,25 +202,25 @@ class ProgramKernels:
         self.path = stored("program", source, support_source())
         self._machine = machine_of(self.path, source)
 
-    def machine(self) -> machines.Machine:
+    def machine(self) -> Machine:
         """What runs the kernels."""
         return self._machine
 
     def init(self, seed: int = 0) -> dict[str, NDArray[Any]]:
         """First values of all parameters."""
-        return machines.initial_parameters(self._machine, seed)
+        return initial_parameters(self._machine, seed)
 
     def predict(self, params: Mapping[str, ArrayLike], x: Any) -> Any:
         """The outputs besides the loss: an array, or a dict where there are several."""
         with as_data_errors():
-            return machines.run_predict(self._machine, params, x, self.threads)
+            return run_predict(self._machine, params, x, self.threads)
 
     def loss_and_gradients(
         self, params: Mapping[str, ArrayLike], x: Any = None, y: Any = None, sample_weight: Any = None
     ) -> tuple[float, dict[str, NDArray[Any]]]:
         """The loss and its gradient with respect to every parameter."""
         with as_data_errors():
-            return machines.run_gradients(self._machine, params, x, y, sample_weight, self.threads)
+            return run_gradients(self._machine, params, x, y, sample_weight, self.threads)
 
 
 def initial_of_program(program: Program) -> dict[str, tuple[str, float]]:

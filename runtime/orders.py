@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from . import machine as machines
+from . import training
 from .native import team
 
 Array = NDArray[Any]
@@ -31,7 +31,7 @@ def order_of(seed: int, epoch: int, samples: int) -> Order:
     >>> sorted(order.tolist()), 0 <= key < 2**40
     ([0, 1, 2, 3, 4], True)
     """
-    return machines.order_of(team(), seed, epoch, samples)
+    return training.order_of(team(), seed, epoch, samples)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ..symbolic.errors import SpecError
 from ..symbolic.schedules import ReduceOnPlateau
-from . import machine as machines
 from .callbacks import Callback, give_back, kept_by
 from .divergence import DivergenceError, Guard, State, Trouble
 from .keeping import Keeper
@@ -22,6 +21,7 @@ from .position import digest
 from .progress import Progress
 from .samples import Samples
 from .signals import Signals, Terminated
+from .training import Training
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -155,7 +155,7 @@ class Session:
             return
         training, best = trainer._training, trainer.best_parameters
         if trainer._safe is None and self.again and best is not None:
-            training = machines.Training(trainer.kernels.machine(trainer._variant), best, 1)
+            training = Training(trainer.kernels.machine(trainer._variant), best, 1)
         trainer._safe = trainer._safe or State.of(training)
 
     def go_to(self, epoch: int, losses: Array) -> None:

@@ -143,7 +143,10 @@ def generate_source(
 def _inlined(dtype: str) -> str:
     """The text of all that kernels stand on, in the order of its imports, without what imports it from chainrule."""
     folder = Path(__file__).parent
-    before, after = f"elementary_{dtype} linking assembly control tiles", "products driver blas team support machine"
+    before, after = (
+        f"elementary_{dtype} linking assembly control tiles",
+        "products driver blas team support machine given asking training",
+    )
     names = f"{before} {after}".split()
     return "\n\n".join(_text((folder / f"{name}.py").read_text(encoding="utf-8")) for name in names) + "\n"
 

@@ -16,7 +16,9 @@ from ..symbolic.language import Program, Role
 from ..symbolic.optimisers import Optimiser
 from ..symbolic.running import DIGITS, LAST_DIGITS, PER_LINE, UNIT, Running
 from ..symbolic.text import expression_text
-from . import machine as machines
+from .given import shaped
+from .machine import Machine
+from .training import Training
 
 RATE = 0.01
 STEPS_BEFORE = 4
@@ -47,11 +49,9 @@ class Step:
         return {t.name: self.batch[t.name] for t in program.role(Role.NOISE)}
 
 
-def step(
-    machine: machines.Machine, given: Arrays, parameters: Arrays, samples: int, key: int, rng: np.random.Generator
-) -> Step:
+def step(machine: Machine, given: Arrays, parameters: Arrays, samples: int, key: int, rng: np.random.Generator) -> Step:
     """Run one step, from states at random; what is a square is positive, and so are all."""
-    training = machines.Training(machine, machines.shaped(machine, dict(parameters)), samples)
+    training = Training(machine, shaped(machine, dict(parameters)), samples)
     for array in training.states.values():
         array[...] = rng.uniform(0.1, 1, array.shape)
     names = list(machine.kernels["optimiser"]["scalars"])
@@ -66,7 +66,7 @@ def step(
     return Step(first, before, after, training.of_batch(), loss, key)
 
 
-def _copied(training: machines.Training, names: list[str]) -> dict[str, Any]:
+def _copied(training: Training, names: list[str]) -> dict[str, Any]:
     states = {name: array.copy() for name, array in training.states.items()}
     return states | dict(zip(names, training.scalars.tolist(), strict=True))
 

@@ -19,7 +19,6 @@ from ..symbolic.errors import DataError, SpecError, nearest
 from ..symbolic.model import Model, Variant
 from ..symbolic.optimisers import Optimiser
 from ..symbolic.schedules import ReduceOnPlateau, Schedule
-from . import machine as machines
 from .arguments import (
     as_metrics,
     as_optimiser,
@@ -28,9 +27,11 @@ from .arguments import (
     as_whole,
     check_full_batch,
 )
+from .asking import Prediction
 from .callbacks import Callback, Kept, called_after_epochs, kept_by, name_of
 from .divergence import NOT_FINITE, Divergence, Guard, State, as_divergence, not_finite
 from .epochs import mean_loss, rates_of
+from .given import given_arrays, parameter_arrays, shaped
 from .history import History
 from .keeping import Checkpoint, Keeper, as_checkpoint
 from .kernels import Kernels, as_data_errors
@@ -43,6 +44,7 @@ from .samples import Samples, divided, inputs, samples, share_or_arrays
 from .session import Session
 from .store import KEPT, new_run
 from .threads import ThreadChoice, threads_at_most
+from .training import Training, parts
 
 if TYPE_CHECKING:
     from .spec import Spec
@@ -120,8 +122,8 @@ class Trainer:
         self._parameters = self.kernels.init(self.seed)  # until there is a training, which holds them then
         if not self._parameters:
             raise SpecError("trainer: the model has no parameters; there is nothing to train")
-        self._training: machines.Training | None = None
-        self._predicts: machines.Prediction | None = None
+        self._training: Training | None = None
+        self._predicts: Prediction | None = None
         self._prepared_for: object = None  # whose weights it knows
         self._variant: Variant | None = None
         self._position = Position()
@@ -163,7 +165,7 @@ class Trainer:
 
     def _put(self, given: Mapping[str, Array]) -> None:
         if self._training is None:
-            self._parameters = {k: v.copy() for k, v in machines.shaped(self.kernels.machine(), given).items()}
+            self._parameters = {k: v.copy() for k, v in shaped(self.kernels.machine(), given).items()}
             return
         for name, array in given.items():
             self._training.parameters[name][...] = array
@@ -182,7 +184,7 @@ class Trainer:
                     f"parameter {name}: {np.asarray(parameters[name]).dtype} is no type of numbers; give numbers"
                 )
         with as_data_errors():
-            return dict(machines.parameter_arrays(self.kernels.machine(), parameters))
+            return dict(parameter_arrays(self.kernels.machine(), parameters))
 
     def larger_is_better(self, column: str) -> bool:
         """Whether a column of the history is a score, not an error."""
@@ -342,7 +344,7 @@ class Trainer:
         """The equation that defines a tensor, as text; empty where there is none in the model as it predicts."""
         return next((str(e) for e in self.model.derivation().program.equations if e.name == name), "")
 
-    def _keeping(self) -> machines.Training:
+    def _keeping(self) -> Training:
         """The training, or where its kernels forget what they compute of a batch, a copy in others that do not."""
         training = self._training
         assert training is not None
@@ -415,7 +417,7 @@ class Trainer:
             weights = self.parameters
             return _Weights(lambda: weights)
         machine, copy = training.machine, training.live.copy() if kept is None else kept.copy()
-        return _Weights(lambda: dict(machines.shaped(machine, machines.parts(machine, copy))))
+        return _Weights(lambda: dict(shaped(machine, parts(machine, copy))))
 
     def _fit_full_batch(self, session: Session) -> None:
         """L-BFGS; an epoch is an iteration, and what it remembers of earlier ones ends with this `fit`.
@@ -479,7 +481,7 @@ class Trainer:
         machine = self.kernels.machine(variant)
         batch = min(self.batch_size, len(data))
         if self._training is None or (variant, batch) != (self._variant, self._training.batch):
-            fresh = machines.Training(machine, self._live(), batch)
+            fresh = Training(machine, self._live(), batch)
             if self._training is not None:
                 fresh.states, fresh.scalars = self._training.states, self._training.scalars
             self._training, self._variant, self._parameters = fresh, variant, {}
@@ -489,7 +491,7 @@ class Trainer:
             machine.phases(routine, batch)
         self._choice.limit(machine.phases("train", batch).most_blocks)
         with as_data_errors():
-            return dict(machines.given_arrays(machine, data.x, data.y, data.weight))
+            return dict(given_arrays(machine, data.x, data.y, data.weight))
 
     # using the model
 
@@ -502,13 +504,13 @@ class Trainer:
                 return found
         return self.kernels.predict(self._live(), inputs(self.model, self.dtype, x))  # or says what is wrong
 
-    def _prediction(self) -> machines.Prediction | None:
+    def _prediction(self) -> Prediction | None:
         """The kernels prepared for the weights, which training changes where they are."""
         weights = self._parameters if self._training is None else self._training
         if self._prepared_for is not weights:
             machine = self.kernels.machine()
-            suits = machines.Prediction.suits(machine)
-            self._predicts = machines.Prediction(machine, self._live(), self.kernels.threads) if suits else None
+            suits = Prediction.suits(machine)
+            self._predicts = Prediction(machine, self._live(), self.kernels.threads) if suits else None
             self._prepared_for = weights
         return self._predicts
 
@@ -524,7 +526,7 @@ class Trainer:
         parameters, training = self._parameters, self._training  # in this order: another thread may begin a training
         if training is None:
             return parameters
-        return dict(machines.shaped(self.kernels.machine(), training.parameters))
+        return dict(shaped(self.kernels.machine(), training.parameters))
 
     def summary(self) -> str:
         """Layers, shapes and numbers of parameters as a table."""

@@ -24,7 +24,6 @@ from ..symbolic.model import LOSS, Model
 from ..symbolic.optimisers import Optimiser
 from ..symbolic.prove import tiny_sizes
 from ..symbolic.running import PER_LINE, Running, run_exactly, work
-from . import machine as machines
 from .blocks import InBlocks
 from .certificate import DTYPES, Whole
 from .differences import differences
@@ -32,6 +31,7 @@ from .drawn import random_values
 from .judge import Table
 from .kernels import LARGE_BATCH, Kernels, machine_of, support_source
 from .load import stored
+from .machine import Machine
 from .stepped import judged, noise_fault, share, step
 
 SAMPLES, ROWS = 3, 2  # two blocks
@@ -52,7 +52,7 @@ class Small:
     tiny: bool
     in_parts: bool
 
-    def machine(self, routine: str, dtype: str) -> machines.Machine:
+    def machine(self, routine: str, dtype: str) -> Machine:
         """The kernels for a routine; for gradients the model's own, which others use too, where they will do."""
         if routine == "gradients" and not self.tiny:
             return InBlocks(Kernels(self.model, dtype).machine(), ROWS)
@@ -139,7 +139,7 @@ def tables(arrays: Mapping[str, NDArray[Any]], program: Program) -> dict[str, An
 
 
 def gradients(
-    machine: machines.Machine, given: Mapping[str, NDArray[Any]], parameters: Mapping[str, NDArray[Any]]
+    machine: Machine, given: Mapping[str, NDArray[Any]], parameters: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
     """The arrays of one run of the kernel that computes gradients."""
     arrays = typed(machine, {**given, **parameters})
@@ -148,7 +148,7 @@ def gradients(
     return workspace
 
 
-def typed(machine: machines.Machine, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def typed(machine: Machine, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Real arrays in the kernels' type."""
     return {n: a if a.dtype.kind == "i" else np.ascontiguousarray(a, machine.real) for n, a in arrays.items()}
 
@@ -173,7 +173,7 @@ def whole(what: str, dtype: str, errors: Iterable[tuple[float, str]]) -> Whole:
 
 
 def _step(
-    made: Small, machine: machines.Machine, dtype: str, given: Mapping[str, NDArray[Any]],
+    made: Small, machine: Machine, dtype: str, given: Mapping[str, NDArray[Any]],
     parameters: Mapping[str, NDArray[Any]], rng: np.random.Generator,
 ) -> Iterator[tuple[float, str]]:  # fmt: skip
     """A step of training: every parameter, state and number that all share, against the printed formulas."""

@@ -14,7 +14,7 @@ import chainrule as cr
 from chainrule.codegen import plan
 from chainrule.codegen.generate import model_source, work_of
 from chainrule.codegen.request import Request, Update
-from chainrule.runtime import machine as machines
+from chainrule.runtime.asking import run_gradients, run_predict
 from chainrule.runtime.control import DEEPEST, MOST_TURNED
 from chainrule.runtime.machine import may_use_blas
 from chainrule.symbolic.interpret import interpret
@@ -89,7 +89,7 @@ def test_source_says_what_the_interpreter_computes(name: str, tmp_path: Path) ->
     program = PROGRAMS[name]()
     machine = program_machine(program, tmp_path, derived_example(name))
     tables, parameters, given = values_of(program)
-    loss, gradients = in_both_orders(machine, lambda m: machines.run_gradients(m, parameters, given, given))
+    loss, gradients = in_both_orders(machine, lambda m: run_gradients(m, parameters, given, given))
     assert_as_interpreted(name, loss, gradients, tables)
 
 
@@ -125,7 +125,7 @@ def test_every_product_in_blocks_of_units(name: str, tmp_path: Path, monkeypatch
     program = PROGRAMS[name]()
     machine = program_machine(program, tmp_path, derived_example(name))
     tables, parameters, given = values_of(program)
-    loss, gradients = in_both_orders(machine, lambda m: machines.run_gradients(m, parameters, given, given))
+    loss, gradients = in_both_orders(machine, lambda m: run_gradients(m, parameters, given, given))
     assert_as_interpreted(name, loss, gradients, tables)
 
 
@@ -143,7 +143,7 @@ def test_kernels_compute_what_the_interpreter_computes(name: str) -> None:
 def test_outputs_are_those_of_the_interpreter(name: str, tmp_path: Path) -> None:
     program, made = PROGRAMS[name](), derived_example(name)
     tables, parameters, given = values_of(program)
-    got = machines.run_predict(program_machine(program, tmp_path, made), parameters, given)
+    got = run_predict(program_machine(program, tmp_path, made), parameters, given)
     names = [o for o in program.outputs if o != "L"]
     got = got if isinstance(got, dict) else {names[0]: got}
     wanted = interpret(made.program, tables, SAMPLE_COUNT)

@@ -14,7 +14,9 @@ from chainrule.codegen.emit import OPTIONS
 from chainrule.codegen.generate import ELEMENTARY, OTHERS, model_source
 from chainrule.codegen.legal import RESERVED, legal, legalised
 from chainrule.codegen.request import Request, Update
-from chainrule.runtime import machine as machines
+from chainrule.runtime.asking import run_gradients, run_predict
+from chainrule.runtime.given import initial_parameters
+from chainrule.runtime.training import Training
 from chainrule.symbolic.language import SAMPLE_INDEX, Equation, Program, Role, Tensor, index
 
 from ..symbolic.programs import PROGRAMS
@@ -54,8 +56,8 @@ def assert_right(loss: float, gradients: dict[str, np.ndarray], tensor: str, sca
 def run(made: Program, folder: Path, tensor: str = "W", scalar: str = "b") -> None:
     machine = program_machine(made, folder)
     parameters = {tensor: W, scalar: B}
-    assert_right(*machines.run_gradients(machine, parameters, {"x": X}), tensor, scalar)
-    np.testing.assert_allclose(machines.run_predict(machine, parameters, X), Z)
+    assert_right(*run_gradients(machine, parameters, {"x": X}), tensor, scalar)
+    np.testing.assert_allclose(run_predict(machine, parameters, X), Z)
 
 
 @pytest.mark.parametrize("first", range(4))
@@ -87,7 +89,7 @@ def test_indices_that_fall_together(tmp_path: Path) -> None:
     z = Equation("z", (SAMPLE_INDEX, i), sp.Sum(w.element * x.element**2, j.limits))
     loss = Equation("L", (), sp.Sum(z.element**2, SAMPLE_INDEX.limits, i.limits))
     machine = program_machine(Program((x, w), (z, loss), ("L", "z")), tmp_path)
-    value, gradients = machines.run_gradients(machine, {"W": W}, {"x": X})
+    value, gradients = run_gradients(machine, {"W": W}, {"x": X})
     assert value == pytest.approx(((Z - B) ** 2).sum())
     np.testing.assert_allclose(gradients["W"], 2 * (Z - B).T @ X**2)
 
@@ -164,7 +166,7 @@ def test_any_name_for_what_an_optimiser_keeps(clipped: bool, tmp_path: Path) -> 
     def trained(*names: str) -> dict[str, np.ndarray]:
         update = Update(rule_of(*names), *((0.05, 1.0) if clipped else (None, None)))
         made = PythonMachine(model_source(SMALL, Request(SMALL.default_variant, update, "float64"), ""), tmp_path)
-        training = machines.Training(made, machines.initial_parameters(made, 1), 4)
+        training = Training(made, initial_parameters(made, 1), 4)
         training.run(given, order, rates, keys)
         return training.parameters
 

@@ -14,7 +14,8 @@ import chainrule as cr
 from chainrule.codegen.generate import model_source
 from chainrule.codegen.grammar import check_source
 from chainrule.codegen.request import Request, Update
-from chainrule.runtime.machine import Training, rows_of_part
+from chainrule.runtime.machine import rows_of_part
+from chainrule.runtime.training import Training
 from chainrule.symbolic.model import Model, Variant
 from chainrule.symbolic.optimisers import optimiser
 from chainrule.symbolic.prove import random_point

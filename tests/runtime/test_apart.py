@@ -10,20 +10,21 @@ import pytest
 import chainrule as cr
 from chainrule.codegen.arrays import GAP
 from chainrule.codegen.request import Update
-from chainrule.runtime import machine as machines
+from chainrule.runtime.given import initial_parameters, parameter_arrays
 from chainrule.runtime.kernels import Kernels
+from chainrule.runtime.training import Training
 
 RNG = np.random.default_rng(3)
 MODEL = cr.Model(3, [cr.Dense(24, "tanh"), cr.Dense(20, "softplus"), cr.Dense(3, "softmax")], "cross_entropy")
 WITHIN = {"z1", "z2", "dx1", "dx2", "zo", "y_hat"}  # what no other phase reads
 
 
-def trained(samples: int) -> tuple[machines.Training, dict[str, np.ndarray], dict[str, np.ndarray]]:
+def trained(samples: int) -> tuple[Training, dict[str, np.ndarray], dict[str, np.ndarray]]:
     """A step of a training, the parameters before it, and its samples."""
     machine = Kernels(MODEL, "float64", Update(cr.SGD(0.1))).machine()
-    parameters = {k: np.asarray(a) for k, a in machines.initial_parameters(machine, 1).items()}
+    parameters = {k: np.asarray(a) for k, a in initial_parameters(machine, 1).items()}
     given = {"x": RNG.normal(size=(samples, 3)), "y": RNG.integers(0, 3, samples)}
-    training = machines.Training(machine, parameters, samples)
+    training = Training(machine, parameters, samples)
     training.run(given, np.arange(samples), np.full(1, 0.1), np.zeros(1, np.int64))
     return training, parameters, given
 
@@ -34,7 +35,7 @@ def test_a_step_leaves_what_gradients_compute(samples: int) -> None:
     training, parameters, given = trained(samples)
     machine, found = training.machine, training.of_batch()
     workspace = machine.workspace("gradients", samples)
-    table = machine.table("gradients", {**workspace, **machines.parameter_arrays(machine, parameters), **given})
+    table = machine.table("gradients", {**workspace, **parameter_arrays(machine, parameters), **given})
     machine.run("gradients", table, samples, samples)
     shapes = machine.kernels["workspace"]["train"]
     assert {name for name, (_, shape) in shapes.items() if shape[0] == "apart"} >= WITHIN

@@ -12,7 +12,8 @@ import sympy as sp
 from autograd import elementwise_grad, value_and_grad
 
 import chainrule as cr
-from chainrule.runtime import machine as machines
+from chainrule.runtime.asking import CHUNK, run_gradients
+from chainrule.runtime.given import initial_parameters
 from chainrule.symbolic.activations import ACTIVATIONS, Z
 from chainrule.symbolic.language import SAMPLE_INDEX, Equation, Program, Role, Tensor, index
 from chainrule.symbolic.losses import LOSSES
@@ -69,14 +70,14 @@ def test_activation_with_losses(activation: str, tmp_path: Path) -> None:
         rng = np.random.default_rng([number, len(activation)])
         model = cr.Model(2, [cr.Dense(4, activation)], loss)
         machine = model_machine(model, tmp_path, Variant(weighted=bool(number % 2)))
-        parameters = shifted(machines.initial_parameters(machine), number)
+        parameters = shifted(initial_parameters(machine), number)
         x, y = rng.normal(size=(3, 2)), targets(loss, 3, 4, rng)
         if loss in POSITIVE:  # keep what comes out between 0 and 1
             parameters["Wo"] *= 0.05
             parameters["bo"] = (-0.5 if activation in ("exp", "softplus") else 0.5) + 0.05 * rng.normal(size=4)
             x = x.clip(-1, 1)
         weight = np.array([0.5, 0.0, 2.0]) if number % 2 else None
-        got = in_both_orders(machine, lambda m: machines.run_gradients(m, parameters, x, y, weight))  # noqa: B023
+        got = in_both_orders(machine, lambda m: run_gradients(m, parameters, x, y, weight))  # noqa: B023
         assert_same(got, reference.loss_and_gradients([activation], loss, parameters, x, y, weight))
         checked += 1
     assert checked >= 1
@@ -221,12 +222,12 @@ def test_same_bits_for_any_number_of_threads(wide: cr.Kernels) -> None:
 def test_predict_any_number_of_samples(wide: cr.Kernels) -> None:
     rng = np.random.default_rng(2)
     parameters = {k: np.asarray(v, "float64") for k, v in wide.init(2).items()}
-    x = rng.normal(size=(machines.CHUNK + 37, 200)).astype("float32")
+    x = rng.normal(size=(CHUNK + 37, 200)).astype("float32")
     wanted = reference.predicted(["tanh", "softmax"], parameters, x.astype("float64"))
     got = wide.predict(parameters, x)
     assert got.shape == (len(x), 3)
     np.testing.assert_allclose(got, wanted, atol=2e-6)
-    for first, last in ((0, 1), (machines.CHUNK - 1, machines.CHUNK + 2), (0, machines.CHUNK)):
+    for first, last in ((0, 1), (CHUNK - 1, CHUNK + 2), (0, CHUNK)):
         np.testing.assert_allclose(wide.predict(parameters, x[first:last]), wanted[first:last], atol=2e-6)
 
 
@@ -238,7 +239,7 @@ def test_evaluate_is_the_loss_and_the_outputs() -> None:
     np.testing.assert_allclose(outputs, reference.predicted(CLASSES, parameters, X), rtol=1e-10)
     many = np.tile(X, (200, 1))
     again, outputs = made.evaluate(parameters, many, np.tile(LABELS, 200))
-    assert len(outputs) == len(many) > machines.CHUNK
+    assert len(outputs) == len(many) > CHUNK
     assert again == pytest.approx(loss, rel=1e-12)
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from chainrule.runtime.given import conform, draw
 from chainrule.runtime.machine import (
     FEWEST_ROWS,
     FEWEST_WIDE_ROWS,
@@ -13,8 +14,6 @@ from chainrule.runtime.machine import (
     WIDE,
     WORTH_A_SECOND,
     aligned,
-    conform,
-    draw,
     rows_of_block,
 )
 

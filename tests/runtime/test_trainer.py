@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.runtime import machine as machines
+from chainrule.runtime import trainer as trainer_module
+from chainrule.runtime.asking import FEW
 from chainrule.runtime.trainer import FIRST_STEPS, Trainer
 from chainrule.symbolic.optimisers import OPTIMISERS, first_state, optimiser, step
 from chainrule.symbolic.schedules import SCHEDULES, schedule
@@ -652,7 +653,7 @@ def test_wrong_arguments_of_the_trainer(more: dict[str, Any], message: str) -> N
 def test_predictions_of_many_samples_share_nothing() -> None:
     """What a call prepares serves the next one of as many samples, whatever was between them."""
     trainer = new()
-    x = np.random.default_rng(5).normal(size=(3 * machines.FEW, X.shape[1]))
+    x = np.random.default_rng(5).normal(size=(3 * FEW, X.shape[1]))
     first, kept = trainer.predict(x), trainer.predict(-x)
     strange = x.copy()
     strange[-1] = np.nan
@@ -815,14 +816,14 @@ def test_who_reads_the_best_weights_does_not_hide_better_ones(monkeypatch: pytes
     """A thread may read them while another one trains."""
     trainer = new()
     trainer.fit(X, Y, epochs=3, verbose=0)
-    parts = machines.parts
+    parts = trainer_module.parts
 
     def while_it_trains(*arguments: Any) -> Any:
-        monkeypatch.setattr(machines, "parts", parts)
+        monkeypatch.setattr(trainer_module, "parts", parts)
         trainer._watch({"loss": 0.0}, None)
         return parts(*arguments)
 
-    monkeypatch.setattr(machines, "parts", while_it_trains)
+    monkeypatch.setattr(trainer_module, "parts", while_it_trains)
     before = trainer.best_parameters
     trainer.set_parameters({name: array + 1 for name, array in trainer.parameters.items()})
     assert trainer.best_parameters is not before
