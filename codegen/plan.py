@@ -39,6 +39,7 @@ PARTS, FEWEST_ELEMENTS = 8, 1_024  # a gradient is cut into so many parts, and n
 FEW_PARTS, LARGE = 4, 2**16  # one of so many numbers into fewer: what all parts read is packed for each
 FEWEST_OF_VECTOR = 2**14  # the same of one with one index: a loop over a part of it is not vectorised as well
 FEWEST_LINES = 6  # of a part that is a matrix product, which is computed in tiles of so many or more
+FEWEST_LEFT = 4  # lines of the last part: fewer are added to the others
 MOST_ELEMENTS, MANY_LINES = 2**15, 96  # of a part, so that it stays in a cache, unless it has fewer lines then
 MOST_IN_PARTS = 2**17  # numbers that each block of samples may make a part of
 WIDE, UNITS = 250_000, 128  # multiplications of one sample in a product that is cut into blocks of so many units
@@ -260,8 +261,10 @@ def _block(equation: Equation, program: Program) -> int:
     others, first = max(1, _extent(equation.indices[1:], program)), program.size(equation.indices[0].extent)
     smallest = FEWEST_OF_VECTOR if len(equation.indices) == 1 else FEWEST_ELEMENTS
     fewest = max(-(-smallest // others), 1 if product_of(equation, program) is None else FEWEST_LINES)
+    most = max(MANY_LINES, MOST_ELEMENTS // others)
     parts = PARTS if first * others <= LARGE else FEW_PARTS
-    return max(1, min(first, max(fewest, min(-(-first // parts), max(MANY_LINES, MOST_ELEMENTS // others)))))
+    block = max(1, min(first, max(fewest, min(-(-first // parts), most))))
+    return -(-first // (first // block)) if 0 < first % block < FEWEST_LEFT else block
 
 
 def _separate(program: Program, phase: Mapping[str, int], gradients: Mapping[str, str]) -> frozenset[str]:

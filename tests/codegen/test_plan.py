@@ -220,6 +220,10 @@ def test_gradients_are_cut_into_parts_that_are_not_too_small() -> None:
         small = made(cr.Model(inputs, [cr.Dense(100, "relu"), cr.Dense(3)]).program())
         tasks = {t.gradient_of: t for phase in small.phases for t in phase.tasks}
         assert tasks["W1"].block == block
+    for units, block in ((10, 10), (12, 8), (17, 9)):
+        planned = made(cr.Model(128, [cr.Dense(units)]).program())
+        (cut,) = (t.block for phase in planned.phases for t in phase.tasks if t.gradient_of == "Wo")
+        assert cut == block, "two lines are no part of their own"
 
 
 def test_parts_of_products_have_lines_enough_and_stay_in_a_cache() -> None:
