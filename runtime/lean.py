@@ -12,7 +12,30 @@ from typing import Any
 from numba import types
 from numba.core import typed_passes, untyped_passes
 from numba.core.compiler import CompilerBase
-from numba.core.compiler_machinery import PassManager
+from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.lowering import Lower
+
+from .aliasing import mark
+
+
+class Marked(Lower):
+    """From what is typed to LLVM's instructions, of which those that read and write arrays are marked."""
+
+    def lower_normal_function(self, description):  # type: ignore[no-untyped-def]
+        super().lower_normal_function(description)
+        mark(self.module)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class MarkedLowering(typed_passes.BaseNativeLowering):
+    """The pass that does so."""
+
+    _name = "marked_lowering"  # type: ignore[assignment]
+
+    @property
+    def lowering_class(self):  # type: ignore[no-untyped-def]
+        return Marked
+
 
 PASSES = (
     untyped_passes.TranslateByteCode,
@@ -21,7 +44,7 @@ PASSES = (
     untyped_passes.ReconstructSSA,
     typed_passes.NopythonTypeInference,
     typed_passes.PreLowerStripPhis,
-    typed_passes.NativeLowering,
+    MarkedLowering,
     typed_passes.NoPythonBackend,
 )
 
