@@ -18,8 +18,7 @@ TRIAL_SECONDS: Final = 2e-3  # long enough for the clock
 SETTLING: Final = 0.25  # of a trial, before it: the threads are woken, and the system moves them to cores of their own
 GAIN: Final = 0.9  # more threads must save a tenth: less is gone as soon as the machine does something else
 LOSS_SECONDS: Final = 0.02  # what the trials of one number may cost before it is given up
-BUSY: Final = 3.0  # the choice is made again where a step takes so many times what one thread needed
-FIRST_LOOK, LAST_LOOK = 10, 640  # and after so many times what its trials took, twice as many each time it is the same
+FIRST_LOOK, LAST_LOOK = 10, 640  # trials are made again after so many times what they took, twice as many each time
 
 
 def threads_at_most(wanted: int | None) -> int:
@@ -61,6 +60,7 @@ class ThreadChoice:
     _lost: dict[int, float] = field(default_factory=dict, init=False)  # seconds more than with one thread
     _spent: float = field(default=0.0, init=False)  # seconds, by the trials
     _since: float = field(default=0.0, init=False)  # seconds, after them
+    _behind: float = field(default=0.0, init=False)  # of these, more than one thread would have taken
     _patience: int = field(default=FIRST_LOOK, init=False)
     _before: int | None = field(default=None, init=False)  # what was best
     _allowed: int = field(default=1, init=False)
@@ -89,7 +89,7 @@ class ThreadChoice:
         self.best = 1 if self.most == 1 else None
         self._settling = {threads: [] for threads in self.times}
         self._pace, self._lost = {}, dict.fromkeys(self.times, 0.0)
-        self._spent = self._since = 0.0
+        self._spent = self._since = self._behind = 0.0
 
     def next(self) -> tuple[int, int | None]:
         """The number of threads to take, and for how many steps (None: any number of them)."""
@@ -142,9 +142,14 @@ class ThreadChoice:
         return chosen
 
     def _look_again(self, samples: int, seconds: float) -> None:
-        """Begin the trials again after a while, or where another process has taken the cores."""
+        """Begin the trials again after a while, or when several threads have lost as much as the trials cost.
+
+        So no more than twice as much is ever lost, whatever else the machine begins to do.
+        """
         self._since += seconds
-        disturbed = self.best != 1 and seconds > max(LOSS_SECONDS, BUSY * samples * min(self.times[1][1:]))
+        if self.best != 1:
+            self._behind = max(0.0, self._behind + seconds - samples * min(self.times[1][1:]))
+        disturbed = self._behind > max(LOSS_SECONDS, self._spent)
         if self.most > 1 and (disturbed or self._since > self._patience * self._spent):
             self._before = self.best
             self._begin()

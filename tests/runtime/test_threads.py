@@ -78,6 +78,28 @@ def test_it_looks_again_when_the_machine_gets_busy() -> None:
     assert run(choice, {1: 43e-6, 2: 500e-6})[0] == 1
 
 
+def test_two_threads_lose_no_more_than_the_trials_cost() -> None:
+    """Where the system gives two cores the time of one, say, they are a little slower than one thread."""
+    choice, pace = ThreadChoice(2), {1: 5.5e-6, 2: 4.5e-6}
+    assert run(choice, pace)[0] == 2
+    lost, calls = 0.0, 0
+    while choice.best is not None:
+        choice.took(2, 32 * 1000, 1000 * 6.5e-6, 1000)
+        lost, calls = lost + 1e-3, calls + 1
+        assert calls < 100
+    assert LOSS_SECONDS < lost < 2 * LOSS_SECONDS
+    assert run(choice, {1: 5.5e-6, 2: 6.5e-6})[0] == 1
+
+
+def test_what_is_gained_again_is_not_lost() -> None:
+    choice = ThreadChoice(2)
+    assert run(choice, {1: 5.5e-6, 2: 4.5e-6})[0] == 2
+    for _ in range(5):
+        choice.took(2, 32 * 1000, 1000 * 15.5e-6, 1000)
+        choice.took(2, 32 * 4000, 4000 * 3e-6, 4000)
+    assert choice.best == 2
+
+
 def test_as_many_as_there_are() -> None:
     assert threads_at_most(1) == 1
     assert 1 <= threads_at_most(None) < threads_at_most(10**6)
