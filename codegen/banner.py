@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..symbolic.optimisers import Optimiser
 from ..symbolic.text import equation_text, expression_text
+from .arrays import GAP
 from .layout import plain_text
 from .plan import Step
 
@@ -32,6 +33,7 @@ def banner(
         ]
         lines.append("")
     lines.append(f"operations: {operations} a sample, forward and backward, without the gradients of the parameters")
+    lines.append(f"gaps: {GAP} bytes behind what a block of samples or a worker keeps, since cores fetch ahead")
     return plain_text("\n".join(lines)) + "\n"
 
 
