@@ -25,9 +25,9 @@ from ..symbolic.model import Model, Variant
 from ..symbolic.optimisers import Optimiser
 from ..symbolic.proof import Proof, proofs, proofs_of_update
 from ..symbolic.text import expression_text
-from .asking import run_forward
 from .certificate import DTYPES, Certificate, Measured, Row
 from .drawn import random_values
+from .evaluation import run_forward
 from .grid import Cut, cut, points
 from .judge import Judge, Table, Verdict
 from .kernels import Kernels, machine_of, support_source

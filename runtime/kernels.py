@@ -19,7 +19,7 @@ from ..symbolic.initialisers import initialiser
 from ..symbolic.language import Program
 from ..symbolic.model import LOSS, Model, Variant
 from .ahead import open_workshop
-from .asking import run_forward, run_gradients, run_predict
+from .evaluation import run_forward, run_gradients, run_predict
 from .given import initial_parameters
 from .load import is_stored, stored
 from .machine import Machine

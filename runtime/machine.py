@@ -1,7 +1,7 @@
 """Kernels at work: arrays are laid out, a batch is cut into blocks, and phases run in parallel loops.
 
 It needs NumPy alone, besides the machine code that `code` gives and the team of threads that runs it; `chainrule
-generate` copies its text, and that of `given.py`, `asking.py` and `training.py`, which need no more.
+generate` copies its text, and that of `given.py`, `evaluation.py` and `training.py`, which need no more.
 """
 
 import math
@@ -36,7 +36,6 @@ FEWEST_ROWS, FEWEST_WIDE_ROWS, MOST_ROWS = 16, 64, 512  # turning the weights co
 MOST_WIDE_ROWS = 256  # with so many, turning wide weights costs next to nothing
 MANY_BLOCKS = 8  # enough for the threads; then the blocks grow first
 FEW_BLOCKS = 2  # of a batch with a wide product: one would leave all threads but one with nothing to do
-ROWS_OF_LINE = 16  # of numbers: so many rows keep what follows at the beginning of a cache line
 MOST_OF_PART, FEWEST_OF_PART, FEW_PARTS = 256, 128, 4  # samples: adding parts up costs as much as some samples do
 
 
@@ -105,32 +104,22 @@ class Machine:
     def workspace(self, routine, samples, threads=1, without=()):
         """Arrays for everything that a routine computes on a batch.
 
-        Where blocks make parts of sums, what is kept for a block has as many rows before and behind it as there are
-        samples, which are never touched and cost nothing: compiled loops look whether arrays share memory, take it for
-        an array of all samples, and add up in another order where they seem to.
+        Where the first extent is "rows" each worker has rows for a block, where it is "apart" all blocks have theirs; a
+        gap is behind each.
         """
         kinds = {"real": self.real, "integer": np.dtype(np.int64)}
         rows = self.rows(routine, samples)
-        sizes = {"N": samples, "apart": samples, "rows": rows * threads, "blocks": -(-samples // rows)}
-        in_parts = "in_parts" in self.kernels["work"][routine]
-        apart = -(-samples // ROWS_OF_LINE) * ROWS_OF_LINE if in_parts else 0
-        made = {}
+        blocks = -(-samples // rows)
+        sizes = {"N": samples, "apart": samples, "rows": rows * threads, "blocks": blocks}
+        gaps, made = {"apart": blocks, "rows": threads}, {}
         for name, (kind, shape) in self.kernels["workspace"][routine].items():
             if name in without:
                 continue
             count, *rest = (sizes.get(size, size) for size in shape)
-            if shape[0] == "apart":
-                made[name] = aligned([count + self._gaps(kinds[kind], rest, sizes["blocks"]), *rest], kinds[kind])
-            elif shape[0] == "rows":
-                count += self._gaps(kinds[kind], rest, threads)
-                made[name] = aligned([apart + count + apart, *rest], kinds[kind])[apart : apart + count]
-            else:
-                made[name] = aligned([count, *rest], kinds[kind])
+            row = math.prod(rest) * kinds[kind].itemsize
+            count += -(-gaps.get(shape[0], 0) * self.kernels["gap"] // row)  # as many rows as the gaps take
+            made[name] = aligned([count, *rest], kinds[kind])
         return made
-
-    def _gaps(self, dtype, row, blocks):
-        """As many rows as the gaps behind so many blocks of samples take."""
-        return -(-blocks * self.kernels["gap"] // (math.prod(row) * dtype.itemsize))
 
     def together(self, routine, arrays, samples):
         """Arrays of a workspace with the samples in their order, also where blocks of them lie apart."""

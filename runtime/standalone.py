@@ -145,7 +145,7 @@ def _inlined(dtype: str) -> str:
     folder = Path(__file__).parent
     before, after = (
         f"elementary_{dtype} linking assembly control tiles",
-        "products driver blas team support machine given asking training",
+        "products driver blas team support machine given evaluation training",
     )
     names = f"{before} {after}".split()
     return "\n\n".join(_text((folder / f"{name}.py").read_text(encoding="utf-8")) for name in names) + "\n"

@@ -27,10 +27,10 @@ from .arguments import (
     as_whole,
     check_full_batch,
 )
-from .asking import Prediction
 from .callbacks import Callback, Kept, called_after_epochs, kept_by, name_of
 from .divergence import NOT_FINITE, Divergence, Guard, State, as_divergence, not_finite
 from .epochs import mean_loss, rates_of
+from .evaluation import Prediction
 from .given import given_arrays, parameter_arrays, shaped
 from .history import History
 from .keeping import Checkpoint, Keeper, as_checkpoint

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 
 from chainrule.codegen.generate import model_source
 from chainrule.codegen.request import Request, Update
-from chainrule.runtime.asking import run_gradients
+from chainrule.runtime.evaluation import run_gradients
 from chainrule.symbolic.derivation import Derivation
 from chainrule.symbolic.interpret import interpret
 from chainrule.symbolic.language import Program, Role

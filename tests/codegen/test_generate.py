@@ -14,8 +14,8 @@ import chainrule as cr
 from chainrule.codegen import plan
 from chainrule.codegen.generate import model_source, work_of
 from chainrule.codegen.request import Request, Update
-from chainrule.runtime.asking import run_gradients, run_predict
 from chainrule.runtime.control import DEEPEST, MOST_TURNED
+from chainrule.runtime.evaluation import run_gradients, run_predict
 from chainrule.runtime.machine import may_use_blas
 from chainrule.symbolic.interpret import interpret
 from chainrule.symbolic.language import SAMPLES, Kind, Program, Role, Tensor

@@ -14,7 +14,7 @@ from chainrule.codegen.emit import OPTIONS
 from chainrule.codegen.generate import ELEMENTARY, OTHERS, model_source
 from chainrule.codegen.legal import RESERVED, legal, legalised
 from chainrule.codegen.request import Request, Update
-from chainrule.runtime.asking import run_gradients, run_predict
+from chainrule.runtime.evaluation import run_gradients, run_predict
 from chainrule.runtime.given import initial_parameters
 from chainrule.runtime.training import Training
 from chainrule.symbolic.language import SAMPLE_INDEX, Equation, Program, Role, Tensor, index

@@ -12,7 +12,7 @@ from numba import cfunc, config, types
 import chainrule as cr
 from chainrule.codegen.request import Update
 from chainrule.runtime import native
-from chainrule.runtime.kernels import Kernels
+from chainrule.runtime.kernels import LARGE_BATCH, Kernels
 from chainrule.runtime.lean import Lean
 from chainrule.runtime.support import flat, view
 
@@ -40,11 +40,13 @@ def run(function: Callable[..., None], *arrays: np.ndarray) -> str:
     ],
     ids=["softmax", "dropout", "sigmoid"],
 )
-def test_no_loop_looks_whether_arrays_share_memory(model: cr.Model) -> None:
-    made = Kernels(model, "float32", Update(cr.Adam(0.01)))
+@pytest.mark.parametrize("batch", [1, LARGE_BATCH])
+def test_no_loop_looks_whether_arrays_share_memory(model: cr.Model, batch: int) -> None:
+    made = Kernels(model, "float32", Update(cr.Adam(0.01)), batch=batch)
     code, routines = native.kernels(made.path, made.source), made.machine().kernels["routines"]
     names = [phase["function"] for phases in routines.values() for phase in phases]
     assert len(names) > 5
+    assert ("def summed" in made.source) == (batch >= LARGE_BATCH)
     for name in names:
         assert LOOKS not in code.compiled(name).inspect_llvm(), name
 

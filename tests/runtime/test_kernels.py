@@ -12,7 +12,7 @@ import sympy as sp
 from autograd import elementwise_grad, value_and_grad
 
 import chainrule as cr
-from chainrule.runtime.asking import CHUNK, run_gradients
+from chainrule.runtime.evaluation import CHUNK, run_gradients
 from chainrule.runtime.given import initial_parameters
 from chainrule.symbolic.activations import ACTIVATIONS, Z
 from chainrule.symbolic.language import SAMPLE_INDEX, Equation, Program, Role, Tensor, index

@@ -17,7 +17,7 @@ import pytest
 
 import chainrule as cr
 from chainrule.runtime import trainer as trainer_module
-from chainrule.runtime.asking import FEW
+from chainrule.runtime.evaluation import FEW
 from chainrule.runtime.trainer import FIRST_STEPS, Trainer
 from chainrule.symbolic.optimisers import OPTIMISERS, first_state, optimiser, step
 from chainrule.symbolic.schedules import SCHEDULES, schedule
