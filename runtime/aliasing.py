@@ -1,4 +1,5 @@
-"""LLVM is told which arrays of a kernel share no memory: those that stand at different places of the table.
+"""LLVM is told which arrays of a kernel share no memory: those that stand at different places of the table, and the
+table itself.
 
 Else it looks at run time, at the beginning of every loop, and keeps two versions of the loop, of which one computes
 number by number. Each array is a scope of its own (LLVM Language Reference, "noalias and alias.scope metadata"): what
@@ -75,6 +76,8 @@ class _Trace:
         return self.known[key]
 
     def _array_of(self, pointer: Any) -> str:
+        if isinstance(pointer, ir.Argument):
+            return str(pointer.name)
         if isinstance(pointer, ins.GEPInstr):
             return self.array_of(pointer.pointer)
         if isinstance(pointer, ins.CastInstr):

@@ -34,7 +34,7 @@ LARGE_BATCH = 256  # samples, from which on sums over samples are made in parts
 @lru_cache(maxsize=1)
 def support_source() -> str:
     """The text of what shapes the machine code of all kernels."""
-    names = ("support.py", "elementary_float32.py", "elementary_float64.py", "lean.py", "aliasing.py")
+    names = ("support.py", "elementary_float32.py", "elementary_float64.py", "lean.py", "lowering.py", "aliasing.py")
     return "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names)
 
 
@@ -44,9 +44,9 @@ def description(source: str) -> dict[str, Any]:
     return found
 
 
-def machine_of(path: Path, source: str) -> Machine:
-    """What runs the kernels of a generated module."""
-    return Machine(description(source), native_kernels(path, source), team())
+def machine_of(path: Path, source: str, made: bool = False) -> Machine:
+    """What runs the kernels of a generated module; `made` says that this process has made it, and not read it."""
+    return Machine(description(source), native_kernels(path, source, checked=made), team())
 
 
 class Kernels:
@@ -82,23 +82,23 @@ class Kernels:
 
     def _module(self, variant: Variant) -> tuple[Path, Machine, str]:
         if variant not in self._modules:
-            source = self._generated(Request(variant, self.update, self.dtype, in_parts=self.in_parts))
+            request = Request(variant, self.update, self.dtype, in_parts=self.in_parts)
+            key = key_of(self.model, request)
+            kept = None if key is None else recalled(key, self._is_known)
+            source = self._generated(request, key) if kept is None else kept
             path = stored(self.model.name, source, support_source())
-            self._modules[variant] = (path, machine_of(path, source), source)
+            self._modules[variant] = (path, machine_of(path, source, made=kept is None), source)
         return self._modules[variant]
 
-    def _generated(self, request: Request) -> str:
-        """The source, as it was kept or as it is made now."""
-        key = key_of(self.model, request)
-        source = None if key is None else recalled(key, self._is_known)
-        if source is None:
-            open_workshop()  # which is ready when the source is
+    def _generated(self, request: Request, key: str | None) -> str:
+        """The source, made now and kept."""
+        open_workshop()  # which is ready when the source is
 
-            from ..codegen.generate import import_source, model_source
+        from ..codegen.generate import import_source, model_source
 
-            source = model_source(self.model, request, import_source(self.dtype))
-            if key is not None:
-                remember(key, source)
+        source = model_source(self.model, request, import_source(self.dtype))
+        if key is not None:
+            remember(key, source)
         return source
 
     def _is_known(self, source: str) -> bool:

@@ -11,30 +11,35 @@ from typing import Any
 
 from numba import types
 from numba.core import typed_passes, untyped_passes
+from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
 from numba.core.compiler_machinery import PassManager, register_pass
-from numba.core.lowering import Lower
 
-from .aliasing import mark
+from .lowering import Lowering
 
 
-class Marked(Lower):
-    """From what is typed to LLVM's instructions, of which those that read and write arrays are marked."""
+class Once(JITCodeLibrary):
+    """Machine code, for which LLVM's passes over single functions are left out: those over modules do their work."""
 
-    def lower_normal_function(self, description):  # type: ignore[no-untyped-def]
-        super().lower_normal_function(description)
-        mark(self.module)
+    def _optimize_functions(self, ll_module):  # type: ignore[no-untyped-def]
+        ll_module.data_layout = self._codegen._data_layout
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class MarkedLowering(typed_passes.BaseNativeLowering):
+class KernelLowering(typed_passes.BaseNativeLowering):
     """The pass that does so."""
 
-    _name = "marked_lowering"  # type: ignore[assignment]
+    _name = "kernel_lowering"  # type: ignore[assignment]
+
+    def run_pass(self, state):  # type: ignore[no-untyped-def]
+        if state.library is None:
+            state.library = Once(state.targetctx.codegen(), state.func_id.func_qualname)
+            state.library.enable_object_caching()
+        return super().run_pass(state)
 
     @property
     def lowering_class(self):  # type: ignore[no-untyped-def]
-        return Marked
+        return Lowering
 
 
 PASSES = (
@@ -44,7 +49,7 @@ PASSES = (
     untyped_passes.ReconstructSSA,
     typed_passes.NopythonTypeInference,
     typed_passes.PreLowerStripPhis,
-    MarkedLowering,
+    KernelLowering,
     typed_passes.NoPythonBackend,
 )
 
@@ -92,3 +97,39 @@ def remember_types(context: Any) -> None:
         return signature
 
     context.resolve_function_type = found
+
+
+def fill_tables_for_kernels() -> None:
+    """Let Numba fill the tables that kernels are looked up in, not those of strings, sets, linear algebra and so on,
+    which take most of the time of a process's first function; nor compile and link what counts references.
+
+    This process can compile kernels from here on, and little else.
+    """
+    from llvmlite.binding import add_symbol
+    from numba import typed
+    from numba.core import fastmathpass
+    from numba.core.cpu import CPUContext
+    from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]
+    from numba.core.typing import cffi_utils  # noqa: F401
+    from numba.core.typing.context import Context
+
+    def fill(context: Any) -> None:
+        from numba.cpython import builtins, mathimpl, numbers, tupleobj  # noqa: F401
+
+        context.install_registry(mathimpl.registry)
+
+    def fill_types(context: Any) -> None:
+        from numba.core.typing import mathdecl
+
+        context.install_registry(mathdecl.registry)
+
+    def rewrite(context: Any, module: Any, _library: Any) -> None:
+        if context.fastmath:
+            fastmathpass.rewrite_module(module, context.fastmath)
+
+    for name, address in _nrt_python.c_helpers.items():
+        add_symbol(name if name.startswith("_") else f"NRT_{name}", address)  # of reports of errors, which nobody makes
+    replaced: Any = CPUContext, Context
+    replaced[0].load_additional_registries, replaced[0].post_lowering = fill, rewrite
+    replaced[1].load_additional_registries = fill_types
+    vars(typed).update(Dict=(), List=(), Set=())  # which names of types are compared with

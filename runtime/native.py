@@ -144,10 +144,12 @@ def prepare_driver(dtype: str) -> None:
 
 @lru_cache(maxsize=1)  # it is asked for with every name
 def expect_compiling() -> None:
-    """Begin the process that compiles, where not even the driver is there: it is ready when the first model is."""
+    """Where not even the driver is there, have it compiled, for the type that trainers have unless they are told: it
+    is ready, and so is what compiles, when the first model is.
+    """
     with suppress(OSError, RuntimeError):  # RuntimeError: the user has no home; it is said where kernels are made
-        if not entry_path(chosen_folder() / _name_of_driver(), "alone").is_file():
-            open_workshop()
+        if not entry_path(chosen_folder() / _name_of_driver(), "alone").is_file() and open_workshop() is not None:
+            prepare_driver("float32")
 
 
 def _order_of_driver(code: Code, names: list[str]) -> bool:
@@ -182,9 +184,10 @@ def kernels(path: Path, source: str, checked: bool = False) -> Code:
         other = open_workshop()
         if other is None:
             return False
-        from ..codegen.grammar import check_source
+        if not checked:
+            from ..codegen.grammar import check_source
 
-        check_source(source)
+            check_source(source)
         return other.order(code.stem, {name: code.path(name) for name in names}, source)
 
     return Code(path.with_suffix(""), compiled, order)

@@ -129,8 +129,9 @@ def warm() -> None:
     from numba import cfunc, types
     from numba.core.registry import cpu_target
 
-    from .lean import Lean, remember_types
+    from .lean import Lean, fill_tables_for_kernels, remember_types
 
+    fill_tables_for_kernels()
     remember_types(cpu_target.typing_context)
     for name in WANTED:
         import_module(f".{name}", __package__)

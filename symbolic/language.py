@@ -117,6 +117,7 @@ def _base(name: str, kind: Kind) -> sp.IndexedBase:
     return sp.IndexedBase(name, **({"integer": True} if kind is Kind.INTEGER else {"real": True}))
 
 
+@lru_cache(maxsize=4096)
 def element(name: str, where: tuple[object, ...], kind: Kind = Kind.REAL) -> sp.Expr:
     """The expression that reads a tensor at a position."""
     if where:
@@ -172,16 +173,18 @@ def is_index(symbol: sp.Basic) -> bool:
     return isinstance(symbol, sp.Symbol) and symbol.is_integer is True and symbol.is_nonnegative is True
 
 
-def elements(expr: sp.Basic) -> set[sp.Expr]:
+@lru_cache(maxsize=4096)
+def elements(expr: sp.Basic) -> frozenset[sp.Expr]:
     """All reads of tensors in an expression: `Indexed`, and the symbols that stand for tensors without indices."""
-    reads = set(expr.atoms(sp.Indexed))
+    atoms = expr.atoms(sp.Indexed, sp.Symbol)
+    reads = frozenset(a for a in atoms if isinstance(a, sp.Indexed))
     labels = {e.base.label for e in reads}
-    scalars = {s for s in expr.atoms(sp.Symbol) if not is_index(s) and s not in labels}
-    return reads | scalars
+    return reads | {s for s in atoms - reads if not is_index(s) and s not in labels}
 
 
 def name_of(read: sp.Expr) -> str:
-    return str(read.base.label) if isinstance(read, sp.Indexed) else str(read)
+    """The tensor that is read."""
+    return str(read.base.label.name if isinstance(read, sp.Indexed) else read.name)
 
 
 def where_of(read: sp.Expr) -> tuple[sp.Expr, ...]:
