@@ -7,16 +7,22 @@ is given. All else is Numba's.
 """
 
 import operator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
-from llvmlite.ir import Constant, IRBuilder, Undefined
+from llvmlite.ir import Constant, IntType, IRBuilder, MetaDataString, Undefined
+from llvmlite.ir.values import MDValue
 from numba import types
+from numba.core import ir
+from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.cgutils import alloca_once
+from numba.core.ir_utils import get_definition, guard
 from numba.core.lowering import Lower
 
 from .aliasing import mark
 
+MOST_TOGETHER, FEWER_TOGETHER = 4, 2  # vectors of a loop that are computed side by side
 INTEGERS: Final = {
     op: partial(written, flags=["nsw"])
     for op, written in ((operator.add, IRBuilder.add), (operator.sub, IRBuilder.sub), (operator.mul, IRBuilder.mul))
@@ -43,10 +49,28 @@ def _each(index: Any) -> tuple[Any, ...]:
     return tuple(getattr(index, "types", (index,)))
 
 
+def _calls(blocks: Any) -> Iterator[Any]:
+    """The calls in some blocks."""
+    for block in blocks:
+        for assigned in block.find_insts(ir.Assign):
+            if isinstance(assigned.value, ir.Expr) and assigned.value.op == "call":
+                yield assigned.value
+
+
+def _interleave(module: Any, branch: Any, vectors: int) -> None:
+    """Have LLVM compute several vectors of a loop side by side; its last branch says so (LLVM Language Reference,
+    "llvm.loop.interleave.count")."""
+    count = module.add_metadata([MetaDataString(module, "llvm.loop.interleave.count"), IntType(32)(vectors)])
+    loop = MDValue(module, (), name=str(len(module.metadata)))
+    loop.operands = (loop, count)  # as loops are named: by themselves
+    branch.set_metadata("llvm.loop", loop)
+
+
 class Lowering(Lower):
     """Numba's, but for what kernels mostly consist of; what reads and writes arrays is marked (`aliasing.py`)."""
 
     def lower_normal_function(self, description):  # type: ignore[no-untyped-def]
+        self.side_by_side = dict(self._side_by_side())
         super().lower_normal_function(description)
         mark(self.module)
 
@@ -145,6 +169,46 @@ class Lowering(Lower):
         number = self.builder.load(place)
         self.builder.store(self.builder.add(number, step, flags=["nsw"]), place)
         return self._structure(resty, first=number, second=self.builder.icmp_signed("<", number, stop))
+
+    def lower_block(self, block):  # type: ignore[no-untyped-def]
+        super().lower_block(block)
+        count = self.side_by_side.get(id(block))
+        if count is not None:
+            _interleave(self.module, self.builder.block.terminator, count)
+
+    def _side_by_side(self):  # type: ignore[no-untyped-def]
+        """How many vectors to compute side by side, by the last blocks of loops that call elementary functions.
+
+        Such a function is one long chain: it waits for itself, unless there are others to go on with. What is left over
+        at the end is computed number by number, so the chains are fewer where more could be left, and a loop that is
+        known to be short is left alone.
+        """
+        loops = list(compute_cfg_from_blocks(self.blocks).loops().values())
+        for loop in loops:
+            if sum(other.header in loop.body for other in loops) == 1:
+                called = {self._value(call.func) for call in _calls(self.blocks[label] for label in loop.body)}
+                before = _calls(self.blocks[label] for label in loop.entries)
+                multiple = next((self._multiple(call) for call in before if self._value(call.func) is range), None)
+                modules = {getattr(getattr(function, "_defn", None), "__module__", "") for function in called}
+                if multiple is not None and any("elementary_float" in module for module in modules):
+                    few = MOST_TOGETHER if any("float64" in module for module in modules) else FEWER_TOGETHER
+                    yield id(self.blocks[max(loop.body)]), few if multiple % MOST_TOGETHER else MOST_TOGETHER
+
+    def _definition(self, variable):  # type: ignore[no-untyped-def]
+        """What a variable is assigned; None where that depends."""
+        return guard(get_definition, self.func_ir, variable)
+
+    def _value(self, variable):  # type: ignore[no-untyped-def]
+        """What a variable is, where the source says it."""
+        return getattr(self._definition(variable), "value", None)
+
+    def _multiple(self, of_range):  # type: ignore[no-untyped-def]
+        """What the length of a `range` is a multiple of, for all that the source says; None where it is known."""
+        length = self._definition(of_range.args[:2][-1])
+        if isinstance(length, ir.Const):
+            return None
+        factor = self._value(length.rhs) if getattr(length, "fn", None) is operator.mul else None
+        return factor if isinstance(factor, int) else 1
 
     # Numba's structures
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from numba import cfunc, config, types
 
+from chainrule.runtime.elementary_float32 import exp
 from chainrule.runtime.lean import Lean
 from chainrule.runtime.lowering import Lowering
 from chainrule.runtime.support import view
@@ -141,3 +143,37 @@ def test_what_is_rare_is_left_to_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     run(rare, out, task=-7)
     assert out.tolist() == [8, 1, -3, 2]
     assert set(left) == {"add", "rshift", "gt", "floordiv", "mod"}
+
+
+def stores_of_loop(function: Callable[..., None]) -> int:
+    """How many vectors a turn of the vectorised loop writes."""
+    made = cfunc(PHASE, pipeline_class=Lean, error_model="numpy", fastmath={"contract"})(function)
+    _, _, loop = made.inspect_llvm().partition("\nvector.body:")
+    body, *_ = loop.split("\n\n")
+    return len(re.findall(r"store <\d+ x float>", body))
+
+
+def functions(task: int, worker: int, table: Any) -> None:
+    x, y = view(table[0], (1000,), np.float32), view(table[1], (1000,), np.float32)
+    for k in range((worker - task) * 4):
+        y[k] = exp(x[k])
+
+
+def uneven(task: int, worker: int, table: Any) -> None:
+    x, y = view(table[0], (1000,), np.float32), view(table[1], (1000,), np.float32)
+    for k in range(task, worker):
+        y[k] = exp(x[k])
+
+
+def short(task: int, worker: int, table: Any) -> None:
+    x, y = view(table[0], (1000,), np.float32), view(table[1], (1000,), np.float32)
+    for k in range(8):
+        y[k] = exp(x[k])
+
+
+@pytest.mark.parametrize(("function", "vectors"), [(functions, 4), (uneven, 2), (short, 0)])
+def test_an_elementary_function_of_many_numbers_is_computed_side_by_side(
+    function: Callable[..., None], vectors: int
+) -> None:
+    """The shorter a loop may be, the fewer at once: what is left over is computed number by number."""
+    assert stores_of_loop(function) == vectors
