@@ -7,7 +7,7 @@ is given. All else is Numba's.
 """
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from numba.core.lowering import Lower
 
 from .aliasing import mark
 
-MOST_TOGETHER, FEWER_TOGETHER = 4, 2  # vectors of a loop that are computed side by side
+SOME_VECTORS: Final = range(16, 129)  # numbers, of which LLVM would make no vectors
 INTEGERS: Final = {
     op: partial(written, flags=["nsw"])
     for op, written in ((operator.add, IRBuilder.add), (operator.sub, IRBuilder.sub), (operator.mul, IRBuilder.mul))
@@ -57,12 +57,30 @@ def _calls(blocks: Any) -> Iterator[Any]:
                 yield assigned.value
 
 
-def _interleave(module: Any, branch: Any, vectors: int) -> None:
-    """Have LLVM compute several vectors of a loop side by side; its last branch says so (LLVM Language Reference,
-    "llvm.loop.interleave.count")."""
-    count = module.add_metadata([MetaDataString(module, "llvm.loop.interleave.count"), IntType(32)(vectors)])
+def _hint(length: int | None, multiple: int, called: Iterable[Any]) -> tuple[Any, ...] | None:
+    """What to tell LLVM of a loop, if anything.
+
+    One that is known to be short is written out by LLVM, number by number, before it thinks of vectors: good for some
+    numbers, bad for a few vectors of them, which take longer to compile and to compute.
+
+    An elementary function is one long chain: it waits for itself, unless there are others to go on with, side by side.
+    What is left over at the end is computed number by number, hence fewer where more could be left.
+    """
+    if length is not None:
+        return ("llvm.loop.unroll.disable",) if length in SOME_VECTORS else None
+    modules = {getattr(getattr(function, "_defn", None), "__module__", "") for function in called}
+    if not any("elementary_float" in module for module in modules):
+        return None
+    few = 2 if any("elementary_float32" in module for module in modules) else 4
+    return "llvm.loop.interleave.count", few if multiple % 4 else 4
+
+
+def _name_loop(module: Any, branch: Any, hint: tuple[Any, ...]) -> None:
+    """Tell LLVM something of a loop; its last branch bears it (LLVM Language Reference, "llvm.loop")."""
+    name, *numbers = hint
+    told = module.add_metadata([MetaDataString(module, name), *map(IntType(32), numbers)])
     loop = MDValue(module, (), name=str(len(module.metadata)))
-    loop.operands = (loop, count)  # as loops are named: by themselves
+    loop.operands = (loop, told)  # a loop is named by itself
     branch.set_metadata("llvm.loop", loop)
 
 
@@ -70,7 +88,7 @@ class Lowering(Lower):
     """Numba's, but for what kernels mostly consist of; what reads and writes arrays is marked (`aliasing.py`)."""
 
     def lower_normal_function(self, description):  # type: ignore[no-untyped-def]
-        self.side_by_side = dict(self._side_by_side())
+        self.hints = dict(self._hints())
         super().lower_normal_function(description)
         mark(self.module)
 
@@ -170,29 +188,25 @@ class Lowering(Lower):
         self.builder.store(self.builder.add(number, step, flags=["nsw"]), place)
         return self._structure(resty, first=number, second=self.builder.icmp_signed("<", number, stop))
 
+    # what LLVM is told of loops
+
     def lower_block(self, block):  # type: ignore[no-untyped-def]
         super().lower_block(block)
-        count = self.side_by_side.get(id(block))
-        if count is not None:
-            _interleave(self.module, self.builder.block.terminator, count)
+        if id(block) in self.hints:
+            _name_loop(self.module, self.builder.block.terminator, self.hints[id(block)])
 
-    def _side_by_side(self):  # type: ignore[no-untyped-def]
-        """How many vectors to compute side by side, by the last blocks of loops that call elementary functions.
-
-        Such a function is one long chain: it waits for itself, unless there are others to go on with. What is left over
-        at the end is computed number by number, so the chains are fewer where more could be left, and a loop that is
-        known to be short is left alone.
-        """
+    def _hints(self):  # type: ignore[no-untyped-def]
+        """Hints by the last block of a loop."""
         loops = list(compute_cfg_from_blocks(self.blocks).loops().values())
         for loop in loops:
-            if sum(other.header in loop.body for other in loops) == 1:
-                called = {self._value(call.func) for call in _calls(self.blocks[label] for label in loop.body)}
-                before = _calls(self.blocks[label] for label in loop.entries)
-                multiple = next((self._multiple(call) for call in before if self._value(call.func) is range), None)
-                modules = {getattr(getattr(function, "_defn", None), "__module__", "") for function in called}
-                if multiple is not None and any("elementary_float" in module for module in modules):
-                    few = MOST_TOGETHER if any("float64" in module for module in modules) else FEWER_TOGETHER
-                    yield id(self.blocks[max(loop.body)]), few if multiple % MOST_TOGETHER else MOST_TOGETHER
+            before = _calls(self.blocks[label] for label in loop.entries)
+            lengths = [self._length(call) for call in before if self._value(call.func) is range]
+            inside = {self._value(call.func) for call in _calls(self.blocks[label] for label in loop.body)}
+            innermost = sum(other.header in loop.body for other in loops) == 1
+            for length, multiple in lengths[-1:]:
+                hint = _hint(length, multiple, inside if innermost else ())
+                if hint is not None:
+                    yield id(self.blocks[max(loop.body)]), hint
 
     def _definition(self, variable):  # type: ignore[no-untyped-def]
         """What a variable is assigned; None where that depends."""
@@ -202,13 +216,13 @@ class Lowering(Lower):
         """What a variable is, where the source says it."""
         return getattr(self._definition(variable), "value", None)
 
-    def _multiple(self, of_range):  # type: ignore[no-untyped-def]
-        """What the length of a `range` is a multiple of, for all that the source says; None where it is known."""
+    def _length(self, of_range):  # type: ignore[no-untyped-def]
+        """How long a `range` is, if the source says it, and else what it is a multiple of for all that is known."""
         length = self._definition(of_range.args[:2][-1])
         if isinstance(length, ir.Const):
-            return None
+            return (length.value if len(of_range.args) == 1 else 0), 1
         factor = self._value(length.rhs) if getattr(length, "fn", None) is operator.mul else None
-        return factor if isinstance(factor, int) else 1
+        return None, factor if isinstance(factor, int) else 1
 
     # Numba's structures
 

@@ -171,9 +171,21 @@ def short(task: int, worker: int, table: Any) -> None:
         y[k] = exp(x[k])
 
 
+def copied(task: int, worker: int, table: Any) -> None:
+    x, y = view(table[0], (100, 40), np.float32), view(table[1], (100, 40), np.float32)
+    for n in range(task, worker):
+        for k in range(40):
+            y[worker - n, k] = x[n, k] * x[n, k]
+
+
 @pytest.mark.parametrize(("function", "vectors"), [(functions, 4), (uneven, 2), (short, 0)])
 def test_an_elementary_function_of_many_numbers_is_computed_side_by_side(
     function: Callable[..., None], vectors: int
 ) -> None:
     """The shorter a loop may be, the fewer at once: what is left over is computed number by number."""
     assert stores_of_loop(function) == vectors
+
+
+def test_a_row_of_some_vectors_is_computed_in_vectors() -> None:
+    """LLVM writes it out as 40 numbers, unless it is told not to."""
+    assert stores_of_loop(copied) in (1, 5)
