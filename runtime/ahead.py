@@ -75,6 +75,8 @@ class Workshop:
         """With this process, though not with one that was forked from it."""
         if os.getpid() == self.owner:
             self.process.terminate()
+            if self.process.stdin is not None:
+                self.process.stdin.close()  # it ends by this as well: a signal just before it waits would not wake it
             self.listener.join()
 
     def close(self) -> None:

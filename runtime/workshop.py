@@ -24,6 +24,7 @@ from typing import Any, Final, NoReturn
 
 NOT_NEEDED: Final = ("coverage", "scipy", "scipy.linalg")
 WANTED: Final = ("support", "elementary_float32", "elementary_float64")
+ENDS: Final = (signal.SIGTERM,)
 IDLE: Final = 20.0  # seconds without orders, after which the process ends
 BEHIND: Final = "shuffle"  # of which a training has need after all others
 WITHOUT: Final = "team"  # it begins without: when nothing else is wanted
@@ -69,11 +70,13 @@ class Workshop:
         while self.todo and len(self.working) < self.room(self.todo[0][1]):
             path, name, order = self.todo.pop(0)
             ours, its = os.pipe()
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)  # until the child is one of those that end with this process
             process = os.fork()
             if process == 0:
                 _work(name, order, (0, 1, ours, *self.working))
-            os.close(its)
             self.working[ours] = process, path
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
+            os.close(its)
 
     def over(self, pipe: int) -> None:
         """A child has ended: say whether its entry is there."""
@@ -85,6 +88,7 @@ class Workshop:
     def end(self, *_: object) -> NoReturn:
         """End here, and let no child go on; what a child is writing is whole, or goes with it."""
         if os.getpid() == self.process:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough, and twice would not wait for all
             for process, _path in self.working.values():
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGTERM)
@@ -98,6 +102,7 @@ def _work(name: str, order: dict[str, Any], pipes: Iterable[int]) -> None:
     status = 1
     try:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDS)
         for pipe in pipes:  # who waits at their other ends is to see when the workshop ends
             os.close(pipe)
         gc.enable()
