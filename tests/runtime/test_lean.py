@@ -51,7 +51,7 @@ if sys.argv[1] == "few":
 for name in sys.argv[2:]:
     path, _, function = name.rpartition(":")
     code = native.kernels(Path(path), Path(path).read_text("utf-8"), checked=True)
-    print(re.sub(r"_ZN[\\w$.]+", "", code.compiled(function)._library.get_asm_str()))
+    print(re.sub(r"_ZN[\\w$.]+|object at 0x\\w+", "", code.compiled(function)._library.get_asm_str()))
 """
 
 
