@@ -27,7 +27,7 @@ class Once(JITCodeLibrary):
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class KernelLowering(typed_passes.BaseNativeLowering):
-    """The pass that does so."""
+    """The pass from types to LLVM's instructions, by `Lowering`."""
 
     _name = "kernel_lowering"  # type: ignore[assignment]
 

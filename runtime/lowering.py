@@ -218,9 +218,11 @@ class Lowering(Lower):
 
     def _length(self, of_range):  # type: ignore[no-untyped-def]
         """How long a `range` is, if the source says it, and else what it is a multiple of for all that is known."""
-        length = self._definition(of_range.args[:2][-1])
+        if len(of_range.args) > 1:
+            return None, 1
+        length = self._definition(of_range.args[0])
         if isinstance(length, ir.Const):
-            return (length.value if len(of_range.args) == 1 else 0), 1
+            return length.value, 1
         factor = self._value(length.rhs) if getattr(length, "fn", None) is operator.mul else None
         return None, factor if isinstance(factor, int) else 1
 

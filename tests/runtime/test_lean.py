@@ -1,5 +1,6 @@
 """Numba with less to do gives the same functions."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from numba import cfunc, config, njit, types
 
 import chainrule as cr
 from chainrule.codegen.request import Update
+from chainrule.runtime import kernels
 from chainrule.runtime.kernels import Kernels
 from chainrule.runtime.lean import Lean, slim
 from chainrule.symbolic.losses import LOSSES
@@ -60,10 +62,10 @@ def process(tables: str, functions: Iterable[str]) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-W", "error", "-c", COMPILED, tables, *functions], stdout=-1, text=True)
 
 
-def functions_of(kernels: Kernels) -> Iterator[str]:
+def functions_of(made: Kernels) -> Iterator[str]:
     """What trains or, where nothing does, what computes gradients."""
-    phases = kernels.machine().kernels["routines"]["gradients" if kernels.update is None else "train"]
-    yield from (f"{kernels.path}:{phase['function']}" for phase in phases)
+    phases = made.machine().kernels["routines"]["gradients" if made.update is None else "train"]
+    yield from (f"{made.path}:{phase['function']}" for phase in phases)
 
 
 def of_all(dtype: str) -> Iterator[Kernels]:
@@ -81,9 +83,18 @@ def of_all(dtype: str) -> Iterator[Kernels]:
 
 
 def test_few_tables_are_enough_for_every_kernel_and_make_the_same_code() -> None:
-    some, *others = (list(functions_of(kernels)) for kernels in of_all("float32"))
+    some, *others = (list(functions_of(made)) for made in of_all("float32"))
     with process("all", some) as all_tables, process("few", [*some, *chain(*others)]) as few:
         (code, _), (codes, _) = all_tables.communicate(timeout=300), few.communicate(timeout=300)
     assert all_tables.returncode == few.returncode == 0
     assert codes.startswith(code)
     assert "chainrule_product_float32" in code
+
+
+def test_machine_code_is_kept_by_all_that_shapes_it() -> None:
+    """And by what that imports of ours: else old machine code would be found after a change of it."""
+    folder, texts = Path(kernels.__file__).parent, kernels.support_source()
+    named = re.findall(r"^from \.(\w+) import", texts, re.MULTILINE)
+    assert {"lowering", "aliasing"} <= set(named)
+    for name in named:
+        assert (folder / f"{name}.py").read_text("utf-8") in texts, name

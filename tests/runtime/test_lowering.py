@@ -165,6 +165,12 @@ def uneven(task: int, worker: int, table: Any) -> None:
         y[k] = exp(x[k])
 
 
+def begun(task: int, worker: int, table: Any) -> None:
+    x, y = view(table[0], (1000,), np.float32), view(table[1], (1000,), np.float32)
+    for k in range(task, worker * 4):
+        y[k] = exp(x[k])
+
+
 def short(task: int, worker: int, table: Any) -> None:
     x, y = view(table[0], (1000,), np.float32), view(table[1], (1000,), np.float32)
     for k in range(8):
@@ -178,7 +184,7 @@ def copied(task: int, worker: int, table: Any) -> None:
             y[worker - n, k] = x[n, k] * x[n, k]
 
 
-@pytest.mark.parametrize(("function", "vectors"), [(functions, 4), (uneven, 2), (short, 0)])
+@pytest.mark.parametrize(("function", "vectors"), [(functions, 4), (uneven, 2), (begun, 2), (short, 0)])
 def test_an_elementary_function_of_many_numbers_is_computed_side_by_side(
     function: Callable[..., None], vectors: int
 ) -> None:
