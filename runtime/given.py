@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+DRAWN_AT_ONCE = 2**16  # numbers, in float64, before they become those of the parameter
+
 
 def conform(name, value, kind, shape, real, bound=None):
     """The value as a contiguous array of samples, or ValueError with the shape or the value that does not fit."""
@@ -30,19 +32,30 @@ def conform(name, value, kind, shape, real, bound=None):
     return array
 
 
-def draw(distribution, scale, shape, rng):
-    """First values of a parameter: constant, normal, uniform in [-scale, scale), or orthogonal with this gain."""
+def draw(distribution, scale, shape, rng, real=np.float64):
+    """First values of a parameter: constant, normal, uniform in [-scale, scale), or orthogonal with this gain.
+
+    Orthogonal is a matrix (first index: rows, all others: columns) whose rows, or columns where there are fewer of
+    them, are orthonormal; uniform among all of those.
+    """
+    if distribution == "orthogonal":
+        return np.asarray(_orthogonal(shape, rng) * scale, real)
+    drawn = np.full(shape, scale, real)
     if distribution == "constant":
-        return np.full(shape, scale)
-    if distribution == "normal":
-        return rng.standard_normal(shape) * scale
-    if distribution == "uniform":
-        return rng.uniform(-1.0, 1.0, shape) * scale
+        return drawn
+    for part in np.array_split(drawn.reshape(-1), -(-drawn.size // DRAWN_AT_ONCE) or 1):
+        part[...] = scale * (
+            rng.standard_normal(part.size) if distribution == "normal" else rng.uniform(-1.0, 1.0, part.size)
+        )
+    return drawn
+
+
+def _orthogonal(shape, rng):
     rows, columns = shape[0], math.prod(shape[1:])
     tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(tall)  # by BLAS: on one thread, or the bits depend on how many there are
     q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)  # then q is uniform (Mezzadri 2007, section 5)
-    return np.ascontiguousarray(q if rows >= columns else q.T).reshape(shape) * scale
+    return np.ascontiguousarray(q if rows >= columns else q.T).reshape(shape)
 
 
 def given_arrays(machine, x, y=None, sample_weight=None):
@@ -101,5 +114,5 @@ def initial_parameters(machine, seed=0):
     for name, shape in kernels["parameters"].items():
         distribution, scale = kernels["initial"][name]
         with machine.team.one_thread:
-            drawn[name] = np.asarray(draw(distribution, scale, tuple(shape), rng), machine.real)
+            drawn[name] = draw(distribution, scale, tuple(shape), rng, machine.real)
     return drawn

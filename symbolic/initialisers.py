@@ -1,4 +1,4 @@
-"""Initialisers: one row each, a distribution and the formula of its scale. `runtime/initialise.py` draws.
+"""Initialisers: one row each, a distribution and the formula of its scale. `runtime/given.py` draws.
 
     fan_in    inputs that a unit sums over
     fan_out   units that an input goes to
