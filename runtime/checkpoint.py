@@ -15,11 +15,13 @@ import math
 import os
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -68,18 +70,23 @@ def save(trainer: Trainer, directory: str | os.PathLike[str], keep: int = KEPT) 
         return write(folder, files, trainer._run, versions(), keep)
 
 
-def files_of(trainer: Trainer, folder: Path) -> dict[str, bytes]:
-    """The files of a checkpoint."""
+def files_of(trainer: Trainer, folder: Path) -> Iterator[tuple[str, bytes]]:
+    """The files of a checkpoint; those of tensors are made when it is their turn, since they may be large."""
     numbers_kept, arrays_kept = _kept_by_callbacks(trainer)
-    files = {
+    tables = {
         SPEC: _json(spec_to_dict(_spec(trainer, folder), folder / "checkpoint" / SPEC)),
-        WEIGHTS: _tensors(trainer.parameters),
-        STATE: _tensors(_state_arrays(trainer)),
         HISTORY: _json({"epochs": list(trainer.history), "stopped": trainer.history.stopped}),
         PROGRESS: _json(_progress(trainer, numbers_kept)),
-        REST: _tensors({**_rest(trainer), **arrays_kept}),
     }
-    return files if trainer.best_parameters is None else {**files, BEST: _tensors(trainer.best_parameters)}
+
+    def tensors() -> Iterator[tuple[str, bytes]]:
+        yield WEIGHTS, _tensors(trainer._live())
+        yield STATE, _tensors(_state_arrays(trainer))
+        yield REST, _tensors({**_rest(trainer), **arrays_kept})
+        if (best := trainer.best_parameters) is not None:
+            yield BEST, _tensors(best)
+
+    return chain(tables.items(), tensors())
 
 
 def _state_arrays(trainer: Trainer) -> dict[str, Array]:
@@ -106,8 +113,9 @@ def _rest(trainer: Trainer) -> dict[str, Array]:
     rest: dict[str, Array] = {"losses": trainer._position.all_losses()}
     for prefix, state in (("safe", trainer._safe), ("begun", trainer._epoch_start)):
         if state is not None:
-            rest |= _prefixed(f"{prefix}/parameters", state.parameters) | _prefixed(f"{prefix}/states", state.states)
-            rest[f"{prefix}/scalars"] = state.scalars
+            parameters, states, scalars = state.tables(trainer._training)
+            rest |= _prefixed(f"{prefix}/parameters", parameters) | _prefixed(f"{prefix}/states", states)
+            rest[f"{prefix}/scalars"] = scalars
     return rest | _prefixed("start", trainer._start or {})
 
 
@@ -157,7 +165,7 @@ def _tensors(arrays: Mapping[str, Any]) -> bytes:
     """Arrays as safetensors, which takes the bytes of an array as they lie: so they must lie in order."""
     from safetensors.numpy import save as serialised
 
-    return serialised({name: np.require(array, requirements=["C", "O"]) for name, array in arrays.items()})
+    return serialised({name: np.require(array, requirements=["C"]) for name, array in arrays.items()})
 
 
 def versions() -> dict[str, str]:
@@ -309,12 +317,15 @@ def _state(trainer: Trainer, prefix: str, rest: dict[str, Array]) -> State | Non
     """A state to roll back to."""
     if f"{prefix}/scalars" not in rest or trainer._training is None:
         return None
-    now, place = State.of(trainer._training), f"{prefix}/states"
-    return State(
-        {k: _like(v, rest.get(f"{prefix}/parameters/{k}"), f"{prefix}: {k}") for k, v in now.parameters.items()},
-        {k: _like(v, rest.get(f"{place}/{k}"), f"{place}/{k}") for k, v in now.states.items()},
-        _like(now.scalars, rest[f"{prefix}/scalars"], f"{prefix}/scalars"),
+    now, place = trainer._training, f"{prefix}/states"
+    found = SimpleNamespace(
+        parameters={
+            k: _like(v, rest.get(f"{prefix}/parameters/{k}"), f"{prefix}: {k}") for k, v in now.parameters.items()
+        },
+        states={k: _like(v, rest.get(f"{place}/{k}"), f"{place}/{k}") for k, v in now.states.items()},
+        scalars=_like(now.scalars, rest[f"{prefix}/scalars"], f"{prefix}/scalars"),
     )
+    return State(found)
 
 
 def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -18,7 +18,7 @@ import re
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +89,12 @@ class DamageError(Exception):
 # --- writing
 
 
-def write(directory: Path, files: Mapping[str, bytes], run: str, made: Mapping[str, str], keep: int = KEPT) -> Path:
+def write(
+    directory: Path, files: Iterable[tuple[str, bytes]], run: str, made: Mapping[str, str], keep: int = KEPT
+) -> Path:
     """Add a checkpoint; when this returns it is on the disk. At least two are kept, this one among them.
+
+    files   names and contents, which are taken one at a time
 
     Raises OSError, and then the checkpoints are those that were there before.
     """
@@ -104,9 +108,12 @@ def write(directory: Path, files: Mapping[str, bytes], run: str, made: Mapping[s
     final = directory / f"checkpoint-{number:06d}"
     try:
         part.mkdir()
-        for name, content in files.items():
+        listed = {}
+        for name, content in files:
             write_new(part / name, content)
-        write_new(part / MANIFEST, manifest_of(files, run, made))
+            listed[name] = entry_of(content)
+            del content  # before the next one is made
+        write_new(part / MANIFEST, manifest_of(listed, run, made))
         flush_folder(part)
         part.rename(final)
     except BaseException:
@@ -117,11 +124,14 @@ def write(directory: Path, files: Mapping[str, bytes], run: str, made: Mapping[s
     return final
 
 
-def manifest_of(files: Mapping[str, bytes], run: str, made: Mapping[str, str]) -> bytes:
+def entry_of(content: bytes) -> dict[str, Any]:
+    """What a manifest says of a file."""
+    return {"bytes": len(content), "sha256": sha256(content)}
+
+
+def manifest_of(listed: Mapping[str, Mapping[str, Any]], run: str, made: Mapping[str, str]) -> bytes:
     """The manifest: what each file must be, and in the end what the manifest itself must be."""
-    listed = {name: {"bytes": len(content), "sha256": sha256(content)} for name, content in files.items()}
-    body = {"format": FORMAT, "run": run, "made": dict(made), "files": listed}
-    return signed(body)
+    return signed({"format": FORMAT, "run": run, "made": dict(made), "files": dict(listed)})
 
 
 def signed(body: Mapping[str, Any]) -> bytes:

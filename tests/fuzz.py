@@ -306,15 +306,18 @@ class Checkpoints:
         trainer = Trainer(model, Momentum(), 5, schedule=ReduceOnPlateau(), divergence="roll_back")
         trainer.fit(rng.normal(size=(10, 2)), rng.normal(size=(10, 1)), epochs=2, validation=0.2, verbose=0)
         self.folder = folder / "run"
-        self.files = files_of(trainer, self.folder)
+        self.files = dict(files_of(trainer, self.folder))
         self.whole = store.Saved(self.folder, "me", {}, self.files)
         trainer_from(self.whole)
+
+    def manifest(self) -> bytes:
+        return store.manifest_of({name: store.entry_of(content) for name, content in self.files.items()}, "me", {})
 
     def make(self, rng: random.Random) -> tuple[str, str, bytes]:
         kind, name = rng.choice(("inside", "inside", "inside", "disk")), rng.choice(sorted(self.files))
         if kind == "disk":
             name = rng.choice((name, store.MANIFEST, store.MANIFEST))
-        content = store.manifest_of(self.files, "me", {}) if name == store.MANIFEST else self.files[name]
+        content = self.manifest() if name == store.MANIFEST else self.files[name]
         if name.endswith(".json") and rng.random() < 0.7:
             content = self._by_keys(rng, name, content)
         elif name.endswith(".safetensors") and rng.random() < 0.5:
@@ -352,7 +355,7 @@ class Checkpoints:
     def _read_disk(self, name: str, content: bytes) -> None:
         path = self.folder / "checkpoint-000001"
         path.mkdir(parents=True, exist_ok=True)
-        everything = {**self.files, store.MANIFEST: store.manifest_of(self.files, "me", {}), name: content}
+        everything = {**self.files, store.MANIFEST: self.manifest(), name: content}
         for file, written in everything.items():
             (path / file).write_bytes(written)
         store.latest(self.folder)

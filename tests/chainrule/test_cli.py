@@ -62,7 +62,7 @@ class FakeTrainer:
             store.set_aside(directory)
         tables = spec_to_dict(self.spec, directory / "checkpoint" / "spec.json")
         state = json.dumps([self.classes, self.epochs, self.left])
-        store.write(directory, {"spec.json": json.dumps(tables).encode(), "weights.json": state.encode()}, "me", {})
+        store.write(directory, [("spec.json", json.dumps(tables).encode()), ("weights.json", state.encode())], "me", {})
         if self.interrupted is not None:
             raise self.interrupted
 
@@ -207,7 +207,7 @@ def test_resume_says_what_is_damaged_and_what_is_another_version(folder: Path) -
         "checkpoint-000001, the one before it, is used"
     )
     saved = store.latest(folder / "runs/net")
-    store.write(folder / "runs/net", saved.files, "me", {"numba": "0.1"})
+    store.write(folder / "runs/net", saved.files.items(), "me", {"numba": "0.1"})
     assert "note: this run was made with numba 0.1, here 0." in run("resume", "runs/net").stderr
 
 

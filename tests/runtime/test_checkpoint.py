@@ -286,7 +286,7 @@ def test_what_is_wrong_is_named(
     whole: store.Saved, change: Callable[[Files], Files], message: str, tmp_path: Path
 ) -> None:
     """Also where all hashes are right: somebody made it so."""
-    store.write(tmp_path, change(dict(whole.files)), whole.run, whole.made)
+    store.write(tmp_path, change(dict(whole.files)).items(), whole.run, whole.made)
     with pytest.raises((cr.DataError, cr.SpecError), match=message) as caught:
         Trainer.restore(tmp_path)
     assert str(caught.value).startswith(str(tmp_path))

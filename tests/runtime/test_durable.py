@@ -4,11 +4,13 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chainrule.runtime import durable
 from chainrule.runtime.durable import Lock, flush_folder, write_new
 from chainrule.symbolic.errors import SpecError
 
@@ -28,11 +30,16 @@ def test_a_file_is_flushed_before_it_is_called_written(tmp_path: Path, monkeypat
     assert (tmp_path / "a").read_bytes() == b"content"
 
 
-def test_a_short_write_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path)[:-1])
+@pytest.mark.parametrize("change", [lambda c: c[:-1], lambda c: c + b"t", lambda c: b"k" + c[1:], lambda _: b""])
+@pytest.mark.parametrize("at_once", [1, 3, 7, 8, 2**20])
+def test_what_is_read_back_must_be_what_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[bytes], bytes], at_once: int
+) -> None:
+    monkeypatch.setattr(durable, "READ_AT_ONCE", at_once)
+    write_new(tmp_path / "a", b"content")
+    monkeypatch.setattr(durable, "_flush", lambda _: (tmp_path / "b").write_bytes(change(b"content")))  # by the disk
     with pytest.raises(OSError, match="what is read back is not what was written"):
-        write_new(tmp_path / "a", b"content")
+        write_new(tmp_path / "b", b"content")
 
 
 LIMITED = """

@@ -22,7 +22,7 @@ SPEC = Spec(Model(2, [Dense(1)]), Training(epochs=7), None, Path("net.toml"))
 def saved(directory: Path, spec: Spec = SPEC, **more: Any) -> None:
     """A checkpoint that holds nothing but its spec."""
     tables = {**spec_to_dict(with_named_inputs(spec), directory / "checkpoint" / SPEC_FILE), **more}
-    store.write(directory, {SPEC_FILE: json.dumps(tables).encode()}, "me", {})
+    store.write(directory, [(SPEC_FILE, json.dumps(tables).encode())], "me", {})
 
 
 def test_a_run_is_opened_at_its_newest_checkpoint(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_no_run(tmp_path: Path) -> None:
         open_run(tmp_path / "net", ["layer.0.units=3"])
     with pytest.raises(SpecError, match=r"To set: data, training\.epochs"):
         open_run(tmp_path / "net", ["training.seed=3"])
-    store.write(tmp_path / "empty", {}, "me", {})
+    store.write(tmp_path / "empty", [], "me", {})
     with pytest.raises(DataError, match=r"spec\.json: there is no spec\.json"):
         open_run(tmp_path / "empty")
     saved(tmp_path / "other", training={"epochs": 0})

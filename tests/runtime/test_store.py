@@ -21,7 +21,7 @@ ROOT = os.name == "posix" and os.geteuid() == 0
 
 def written(folder: Path, *sets: dict[str, bytes]) -> Path:
     for files in sets:
-        path = store.write(folder, files, "me", {"numpy": "2"})
+        path = store.write(folder, files.items(), "me", {"numpy": "2"})
     return path
 
 
@@ -34,10 +34,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_as_many_are_kept_as_are_wanted_and_two_at_least(tmp_path: Path) -> None:
     for _ in range(5):
-        store.write(tmp_path, OLD, "me", {}, keep=0)
+        store.write(tmp_path, OLD.items(), "me", {}, keep=0)
     assert sorted(store.numbers(tmp_path)) == [4, 5]
     for _ in range(5):
-        store.write(tmp_path, OLD, "me", {}, keep=3)
+        store.write(tmp_path, OLD.items(), "me", {}, keep=3)
     assert sorted(store.numbers(tmp_path)) == [8, 9, 10]
 
 
