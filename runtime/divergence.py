@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..symbolic.errors import DataError, SpecError, nearest
 from .arrays import is_finite
+from .copies import Copy
 from .position import Plan
 
 Array = NDArray[Any]
@@ -26,6 +27,7 @@ NOT_FINITE: Final = "the loss is not finite"
 POLICIES: Final = ("stop", "raise", "roll_back")
 SHARE: Final = 0.005  # of the time, which the copies of the state may take
 GROWN: Final = 1e3  # weights beyond it are the result of steps that are too large
+IN_MEMORY: Final = 2**25  # bytes of a copy of the state
 LARGE: Final = 1e4  # inputs and targets beyond it were not scaled
 
 
@@ -70,38 +72,29 @@ def as_divergence(given: object) -> Divergence:
 # --- the state of a training, and whether it is finite
 
 
-@dataclass
 class State:
-    """A copy of what the steps change: weights, the optimiser's states and its numbers."""
+    """A copy of what the steps of a training change: `parameters`, the optimiser's `states`, and its `scalars`."""
 
-    parameters: dict[str, Array]
-    states: dict[str, Array]
-    scalars: Array
-
-    @classmethod
-    def of(cls, training: Any) -> State:
-        return cls(_copies(training.parameters), _copies(training.states), training.scalars.copy())
+    def __init__(self, training: Any) -> None:
+        self._copy = Copy(_arrays(training), IN_MEMORY)
 
     def refresh(self, training: Any) -> None:
-        """Copy once more, into the same memory."""
-        for own, other in zip(self._arrays(), _arrays(training), strict=True):
-            np.copyto(own, other)
+        """Copy once more, to the same place."""
+        self._copy.refresh(_arrays(training))
 
     def put(self, training: Any) -> None:
         """Make this the state of the training."""
-        for own, other in zip(self._arrays(), _arrays(training), strict=True):
-            np.copyto(other, own)
+        self._copy.put(_arrays(training))
 
-    def _arrays(self) -> list[Array]:
-        return _arrays(self)
-
-
-def _copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: array.copy() for name, array in arrays.items()}
+    def tables(self, training: Any) -> tuple[dict[str, Array], dict[str, Array], Array]:
+        """Parameters, states and scalars in arrays of their own, by the names that they have in the training."""
+        *arrays, scalars = self._copy.made()
+        parameters = dict(zip(training.parameters, arrays, strict=False))
+        return parameters, dict(zip(training.states, arrays[len(parameters) :], strict=True)), scalars
 
 
-def _arrays(of: Any) -> list[Array]:
-    return [*of.parameters.values(), *of.states.values(), of.scalars]
+def _arrays(training: Any) -> list[Array]:
+    return [*training.parameters.values(), *training.states.values(), training.scalars]
 
 
 def not_finite(arrays: Mapping[str, Array]) -> str:
@@ -187,7 +180,7 @@ class Guard:
     def _keep(self) -> None:
         started = time.perf_counter()
         if self.state is None:
-            self.state = State.of(self.training)
+            self.state = State(self.training)
         else:
             self.state.refresh(self.training)
         self.plans, self.losses, self.first = self.plans[-1:], self.losses[-1:], self.done
@@ -240,7 +233,7 @@ class Guard:
         """
         assert self.state is not None
         self.state.put(self.training)
-        state = State.of(self.training)  # another one: who ends the search goes back to what was kept
+        state = State(self.training)  # another one: who ends the search goes back to what was kept
         self._run(0, steps)
         low, high = (steps, steps) if by_loss and self._fine() else (0, steps)
         if low == high:

@@ -153,10 +153,13 @@ class Session:
         if trainer.divergence.policy != "roll_back":
             trainer._safe = trainer._epoch_start = None
             return
-        training, best = trainer._training, trainer.best_parameters
-        if trainer._safe is None and self.again and best is not None:
+        training = trainer._training
+        if trainer._safe is not None:
+            return
+        best = trainer.best_parameters if self.again else None
+        if best is not None:
             training = Training(trainer.kernels.machine(trainer._variant), best, 1)
-        trainer._safe = trainer._safe or State.of(training)
+        trainer._safe = State(training)
 
     def go_to(self, epoch: int, losses: Array) -> None:
         """The position after the steps of an epoch that had these losses."""
@@ -226,7 +229,7 @@ class Session:
         self._end()
         saved = self.keeper.last_words()
         if stopped:
-            best = ", trainer.best_parameters those of the best epoch" if trainer.best_parameters is not None else ""
+            best = ", trainer.best_parameters those of the best epoch" if trainer._best_weights is not None else ""
             saved = saved or f"; trainer.parameters are the last weights{best}"
             where = f"stopped in epoch {trainer._position.epoch + 1}{saved}"
             raise (Terminated(where) if isinstance(error, Terminated) else KeyboardInterrupt(where)) from None

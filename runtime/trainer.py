@@ -6,8 +6,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +26,7 @@ from .arguments import (
     check_full_batch,
 )
 from .callbacks import Callback, Kept, called_after_epochs, kept_by, name_of
+from .copies import Copy
 from .divergence import NOT_FINITE, Divergence, Guard, State, as_divergence, not_finite
 from .epochs import mean_loss, rates_of
 from .evaluation import Prediction
@@ -117,7 +116,7 @@ class Trainer:
         self.kernels = Kernels(model, dtype, update, self._choice.most, self.batch_size)
         self.dtype = dtype
         self.history = History()
-        self._best_weights: _Weights | None = None
+        self._best_weights: Callable[[], dict[str, Array]] | None = None  # of most epochs nobody asks for them
         self._best: tuple[str, float] = ("", math.inf)  # the column that is watched, and its least value
         self._parameters = self.kernels.init(self.seed)  # until there is a training, which holds them then
         if not self._parameters:
@@ -145,13 +144,16 @@ class Trainer:
 
     @property
     def best_parameters(self) -> dict[str, Array] | None:
-        """The weights of the epoch with the least loss, of the validation part where there is one; None before it."""
+        """The weights of the epoch with the least loss, of the validation part where there is one: copies.
+
+        None before it.
+        """
         best = self._best_weights  # once: another thread may be training
-        return None if best is None else best.by_name
+        return None if best is None else best()
 
     @best_parameters.setter
     def best_parameters(self, parameters: dict[str, Array] | None) -> None:
-        self._best_weights = None if parameters is None else _Weights(lambda: parameters)
+        self._best_weights = None if parameters is None else lambda: parameters
 
     def set_parameters(self, parameters: Mapping[str, ArrayLike]) -> None:
         """Replace the weights, all of them.
@@ -283,7 +285,7 @@ class Trainer:
         assert training is not None
         guard.begin(plan, at.losses)
         if self._safe is not None and (at.step == 0 or self._epoch_start is None):
-            self._epoch_start = State.of(training)
+            self._epoch_start = State(training)
         kept = training.rows(plan.epochs) if plan.epochs > 1 else None
         done = at.step
         if done == plan.steps:  # of an epoch whose end failed: a metric raised an error
@@ -410,14 +412,14 @@ class Trainer:
         if isinstance(self.schedule, ReduceOnPlateau):
             self.schedule, _ = self.schedule.next(row[column])
 
-    def _as_they_were(self, kept: Array | None) -> _Weights:
-        """The weights now, or those that were kept, also when they have changed."""
+    def _as_they_were(self, kept: Array | None) -> Callable[[], dict[str, Array]]:
+        """What gives the weights now, or those that were kept, also when they have changed."""
         training = self._training
         if training is None:
             weights = self.parameters
-            return _Weights(lambda: weights)
-        machine, copy = training.machine, training.live.copy() if kept is None else kept.copy()
-        return _Weights(lambda: dict(shaped(machine, parts(machine, copy))))
+            return lambda: weights
+        machine, copy = training.machine, Copy([training.live if kept is None else kept])
+        return lambda: dict(shaped(machine, parts(machine, *copy.made())))
 
     def _fit_full_batch(self, session: Session) -> None:
         """L-BFGS; an epoch is an iteration, and what it remembers of earlier ones ends with this `fit`.
@@ -481,10 +483,12 @@ class Trainer:
         machine = self.kernels.machine(variant)
         batch = min(self.batch_size, len(data))
         if self._training is None or (variant, batch) != (self._variant, self._training.batch):
-            fresh = Training(machine, self._live(), batch)
-            if self._training is not None:
-                fresh.states, fresh.scalars = self._training.states, self._training.scalars
+            fresh, before = Training(machine, self._live(), batch), self._training
+            if before is not None:
+                fresh.states, fresh.scalars = before.states, before.scalars
             self._training, self._variant, self._parameters = fresh, variant, {}
+            if before is None:
+                fresh.touch()
         routines = ("train", "evaluate") if self.metrics or measured else ("train",)
         machine.compile(routines)
         for routine in routines:  # linked here, or the first step that is timed would wait for the compiler
@@ -546,17 +550,6 @@ class Trainer:
         from .checkpoint import restore
 
         return restore(directory)
-
-
-@dataclass(eq=False)
-class _Weights:
-    """Weights that are named when they are asked for: of most epochs nobody asks."""
-
-    named: Callable[[], dict[str, Array]]
-
-    @cached_property
-    def by_name(self) -> dict[str, Array]:
-        return self.named()
 
 
 class _Pace:

@@ -49,7 +49,7 @@ class Training:
         for name, array in self.parameters.items():
             array[...] = given[name]
         self.states = {
-            f"{name}@{state}": np.full_like(array, value)
+            f"{name}@{state}": np.full(array.shape, value, array.dtype) if value else np.zeros(array.shape, array.dtype)
             for name, array in self.parameters.items()
             for state, value in rule["states"].items()
         }
@@ -64,6 +64,11 @@ class Training:
     def forgets(self):
         """Whether of what is computed of a batch only that of the last blocks is there in the end."""
         return "in_parts" in self.machine.kernels["work"]["train"]
+
+    def touch(self):
+        """Have the memory of the states now, which zeros take only when they are written: not in the first step."""
+        for array in self.states.values():
+            array += 0
 
     def clear_batch(self):
         """Forget what the last step computed."""

@@ -824,8 +824,8 @@ def test_who_reads_the_best_weights_does_not_hide_better_ones(monkeypatch: pytes
         return parts(*arguments)
 
     monkeypatch.setattr(trainer_module, "parts", while_it_trains)
-    before = trainer.best_parameters
-    trainer.set_parameters({name: array + 1 for name, array in trainer.parameters.items()})
-    assert trainer.best_parameters is not before
+    read, last = trainer.best_parameters, trainer.parameters
+    trainer.set_parameters({name: array + 1 for name, array in last.items()})
     assert trainer._best[1] == 0
-    assert trainer.best_parameters is trainer.best_parameters
+    assert read is not None
+    assert same(trainer.best_parameters, last)
