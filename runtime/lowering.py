@@ -7,22 +7,17 @@ is given. All else is Numba's.
 """
 
 import operator
-from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Final
 
-from llvmlite.ir import Constant, IntType, IRBuilder, MetaDataString, Undefined
-from llvmlite.ir.values import MDValue
+from llvmlite.ir import Constant, IRBuilder, Undefined
 from numba import types
-from numba.core import ir
-from numba.core.analysis import compute_cfg_from_blocks
 from numba.core.cgutils import alloca_once
-from numba.core.ir_utils import get_definition, guard
 from numba.core.lowering import Lower
 
 from .aliasing import mark
+from .hints import give, hints_of
 
-SOME_VECTORS: Final = range(16, 129)  # numbers, of which LLVM would make no vectors
 INTEGERS: Final = {
     op: partial(written, flags=["nsw"])
     for op, written in ((operator.add, IRBuilder.add), (operator.sub, IRBuilder.sub), (operator.mul, IRBuilder.mul))
@@ -49,46 +44,11 @@ def _each(index: Any) -> tuple[Any, ...]:
     return tuple(getattr(index, "types", (index,)))
 
 
-def _calls(blocks: Any) -> Iterator[Any]:
-    """The calls in some blocks."""
-    for block in blocks:
-        for assigned in block.find_insts(ir.Assign):
-            if isinstance(assigned.value, ir.Expr) and assigned.value.op == "call":
-                yield assigned.value
-
-
-def _hint(length: int | None, multiple: int, called: Iterable[Any]) -> tuple[Any, ...] | None:
-    """What to tell LLVM of a loop, if anything.
-
-    One that is known to be short is written out by LLVM, number by number, before it thinks of vectors: good for some
-    numbers, bad for a few vectors of them, which take longer to compile and to compute.
-
-    An elementary function is one long chain: it waits for itself, unless there are others to go on with, side by side.
-    What is left over at the end is computed number by number, hence fewer where more could be left.
-    """
-    if length is not None:
-        return ("llvm.loop.unroll.disable",) if length in SOME_VECTORS else None
-    modules = {getattr(getattr(function, "_defn", None), "__module__", "") for function in called}
-    if not any("elementary_float" in module for module in modules):
-        return None
-    few = 2 if any("elementary_float32" in module for module in modules) else 4
-    return "llvm.loop.interleave.count", few if multiple % 4 else 4
-
-
-def _name_loop(module: Any, branch: Any, hint: tuple[Any, ...]) -> None:
-    """Tell LLVM something of a loop; its last branch bears it (LLVM Language Reference, "llvm.loop")."""
-    name, *numbers = hint
-    told = module.add_metadata([MetaDataString(module, name), *map(IntType(32), numbers)])
-    loop = MDValue(module, (), name=str(len(module.metadata)))
-    loop.operands = (loop, told)  # a loop is named by itself
-    branch.set_metadata("llvm.loop", loop)
-
-
 class Lowering(Lower):
-    """Numba's, but for what kernels mostly consist of; what reads and writes arrays is marked (`aliasing.py`)."""
+    """Numba's, but for what kernels mostly consist of; LLVM is told of arrays and loops (`aliasing.py`, `hints.py`)."""
 
     def lower_normal_function(self, description):  # type: ignore[no-untyped-def]
-        self.hints = dict(self._hints())
+        self.hints = {id(self.blocks[label]): hint for label, hint in hints_of(self.func_ir)}
         super().lower_normal_function(description)
         mark(self.module)
 
@@ -188,43 +148,11 @@ class Lowering(Lower):
         self.builder.store(self.builder.add(number, step, flags=["nsw"]), place)
         return self._structure(resty, first=number, second=self.builder.icmp_signed("<", number, stop))
 
-    # what LLVM is told of loops
-
     def lower_block(self, block):  # type: ignore[no-untyped-def]
         super().lower_block(block)
-        if id(block) in self.hints:
-            _name_loop(self.module, self.builder.block.terminator, self.hints[id(block)])
-
-    def _hints(self):  # type: ignore[no-untyped-def]
-        """Hints by the last block of a loop."""
-        loops = list(compute_cfg_from_blocks(self.blocks).loops().values())
-        for loop in loops:
-            before = _calls(self.blocks[label] for label in loop.entries)
-            lengths = [self._length(call) for call in before if self._value(call.func) is range]
-            inside = {self._value(call.func) for call in _calls(self.blocks[label] for label in loop.body)}
-            innermost = sum(other.header in loop.body for other in loops) == 1
-            for length, multiple in lengths[-1:]:
-                hint = _hint(length, multiple, inside if innermost else ())
-                if hint is not None:
-                    yield id(self.blocks[max(loop.body)]), hint
-
-    def _definition(self, variable):  # type: ignore[no-untyped-def]
-        """What a variable is assigned; None where that depends."""
-        return guard(get_definition, self.func_ir, variable)
-
-    def _value(self, variable):  # type: ignore[no-untyped-def]
-        """What a variable is, where the source says it."""
-        return getattr(self._definition(variable), "value", None)
-
-    def _length(self, of_range):  # type: ignore[no-untyped-def]
-        """How long a `range` is, if the source says it, and else what it is a multiple of for all that is known."""
-        if len(of_range.args) > 1:
-            return None, 1
-        length = self._definition(of_range.args[0])
-        if isinstance(length, ir.Const):
-            return length.value, 1
-        factor = self._value(length.rhs) if getattr(length, "fn", None) is operator.mul else None
-        return None, factor if isinstance(factor, int) else 1
+        hint = self.hints.get(id(block))
+        if hint is not None:
+            give(self.module, self.builder.block.terminator, hint)
 
     # Numba's structures
 
