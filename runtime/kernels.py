@@ -34,7 +34,7 @@ LARGE_BATCH = 256  # samples, from which on sums over samples are made in parts
 @lru_cache(maxsize=1)
 def support_source() -> str:
     """The text of what shapes the machine code of all kernels."""
-    shaping = "support elementary_float32 elementary_float64 lean lowering aliasing hints".split()
+    shaping = ["support", "elementary_float32", "elementary_float64", "lean", "lowering", "aliasing", "hints"]
     return "\n".join(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8") for name in shaping)
 
 
