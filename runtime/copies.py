@@ -1,6 +1,7 @@
 """What a training may go back to: copies of arrays, in memory while they are small, else in a file without a name.
 
 Beside weights, states, data and the arrays of a batch, a process is to take some 150 MB, however large its model is.
+A copy is made in the place of an earlier one, where there is one: memory and files that are new take ten times as long.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 IN_MEMORY: Final = 2**24  # bytes of a copy
+PAGE: Final = 4096  # bytes
 BY_POSITION: Final = hasattr(os, "preadv") and hasattr(os, "pwrite")  # a fork shares the place where a file is read
 
 
@@ -48,7 +50,6 @@ class Copy:
                 _all_of(arrays, self._file, lambda file, part, at: os.pwrite(file, part, at))
                 return
             except OSError:  # the disk is full
-                self._file.close()
                 self._file = None
         if self._arrays:
             for own, other in zip(self._arrays, arrays, strict=True):
@@ -71,6 +72,36 @@ class Copy:
         return made
 
 
+class Latest:
+    """The last copy of some arrays; another thread may ask for it while the next one is made."""
+
+    def __init__(self, in_memory: int = IN_MEMORY) -> None:
+        self._in_memory = in_memory
+        self._now: Copy | None = None
+        self._spare: Copy | None = None
+        self._begun = self._made = 0  # how many copies
+
+    def keep(self, arrays: Sequence[Array]) -> None:
+        """Copy arrays, always of the same shapes and types; until that is done, the one before is the last copy."""
+        self._begun = self._made + 1
+        made = self._spare
+        if made is None:
+            made = Copy(arrays, self._in_memory)
+        else:
+            made.refresh(arrays)
+        self._now, self._spare = made, self._now
+        self._made = self._begun
+
+    def made(self) -> list[Array]:
+        """The numbers of the last copy in new arrays."""
+        while True:
+            count = self._made  # before it is known which one that is: the next one is made in another place
+            assert self._now is not None
+            found = self._now.made()
+            if self._begun <= count + 1:  # the one after the next has not begun
+                return found
+
+
 def _file(owner: Copy) -> IO[bytes] | None:
     """A file that is gone with its owner, or with the process."""
     try:
@@ -82,7 +113,7 @@ def _file(owner: Copy) -> IO[bytes] | None:
 
 
 def _all_of(arrays: Sequence[Array], file: IO[bytes], move: Callable[[int, memoryview, int], int]) -> None:
-    """Move all bytes of arrays to or from a file, one array after the other."""
+    """Move all bytes of arrays to or from a file, each array at the beginning of a page: else it takes twice as long."""
     number, at = file.fileno(), 0
     for array in arrays:
         rest = memoryview(array.reshape(-1).view(np.uint8).data)
@@ -91,3 +122,4 @@ def _all_of(arrays: Sequence[Array], file: IO[bytes], move: Callable[[int, memor
             if not moved:
                 raise OSError("a file of copies is shorter than it was")
             rest, at = rest[moved:], at + moved
+        at += -at % PAGE

@@ -75,19 +75,26 @@ def as_divergence(given: object) -> Divergence:
 class State:
     """A copy of what the steps of a training change: `parameters`, the optimiser's `states`, and its `scalars`."""
 
-    def __init__(self, training: Any) -> None:
-        self._copy = Copy(_arrays(training), IN_MEMORY)
+    def __init__(self, training: Any = None) -> None:
+        self._copy: Copy | None = None
+        if training is not None:
+            self.refresh(training)
 
     def refresh(self, training: Any) -> None:
         """Copy once more, to the same place."""
-        self._copy.refresh(_arrays(training))
+        if self._copy is None:
+            self._copy = Copy(_arrays(training), IN_MEMORY)
+        else:
+            self._copy.refresh(_arrays(training))
 
     def put(self, training: Any) -> None:
         """Make this the state of the training."""
+        assert self._copy is not None
         self._copy.put(_arrays(training))
 
     def tables(self, training: Any) -> tuple[dict[str, Array], dict[str, Array], Array]:
         """Parameters, states and scalars in arrays of their own, by the names that they have in the training."""
+        assert self._copy is not None
         *arrays, scalars = self._copy.made()
         parameters = dict(zip(training.parameters, arrays, strict=False))
         return parameters, dict(zip(training.states, arrays[len(parameters) :], strict=True)), scalars
@@ -141,13 +148,15 @@ class Guard:
     training   whose state the steps change; `given` are its data, as `training.epoch` takes them
     formula    gives the equation of a tensor, for messages
     keeping    gives the training as it is, in kernels that keep all they compute of a batch; by default its own do
+    room       where copies of the state are made
     """
 
     def __init__(
         self, training: Any, given: Mapping[str, Array], formula: Callable[[str], str],
-        keeping: Callable[[], Any] | None = None,
+        keeping: Callable[[], Any] | None = None, room: State | None = None,
     ) -> None:  # fmt: skip
         self.training, self.given, self.formula = training, given, formula
+        self.room = room or State()
         self.keeping = keeping or (lambda: training)
         self.state: State | None = None
         self.plans: list[Plan] = []
@@ -179,10 +188,8 @@ class Guard:
 
     def _keep(self) -> None:
         started = time.perf_counter()
-        if self.state is None:
-            self.state = State(self.training)
-        else:
-            self.state.refresh(self.training)
+        self.room.refresh(self.training)
+        self.state = self.room
         self.plans, self.losses, self.first = self.plans[-1:], self.losses[-1:], self.done
         self.kept_at = time.perf_counter()
         self.cost = self.looking + self.kept_at - started

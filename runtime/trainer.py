@@ -26,7 +26,7 @@ from .arguments import (
     check_full_batch,
 )
 from .callbacks import Callback, Kept, called_after_epochs, kept_by, name_of
-from .copies import Copy
+from .copies import Latest
 from .divergence import NOT_FINITE, Divergence, Guard, State, as_divergence, not_finite
 from .epochs import mean_loss, rates_of
 from .evaluation import Prediction
@@ -117,6 +117,7 @@ class Trainer:
         self.dtype = dtype
         self.history = History()
         self._best_weights: Callable[[], dict[str, Array]] | None = None  # of most epochs nobody asks for them
+        self._last = Latest()  # where they are
         self._best: tuple[str, float] = ("", math.inf)  # the column that is watched, and its least value
         self._parameters = self.kernels.init(self.seed)  # until there is a training, which holds them then
         if not self._parameters:
@@ -126,6 +127,7 @@ class Trainer:
         self._prepared_for: object = None  # whose weights it knows
         self._variant: Variant | None = None
         self._position = Position()
+        self._room = State()  # for the one that steps are taken from again, to find one that fails
         self._safe: State | None = None  # to roll back to: the one at the beginning of the best epoch
         self._epoch_start: State | None = None  # the one at the beginning of this epoch, where there may be a roll back
         self._start: dict[str, Array] | None = None  # of an L-BFGS that is not finished: it is taken again from there
@@ -247,7 +249,7 @@ class Trainer:
         assert self._training is not None
         session.align(steps=-(-len(data) // self.batch_size))
         session.prepare_roll_back()
-        session.guard = Guard(self._training, session.given, self._formula, self._keeping)
+        session.guard = Guard(self._training, session.given, self._formula, self._keeping, self._room)
         session.progress.begin()
         session.keeper.begin()
         with session.listening(), Orders() as orders:
@@ -285,7 +287,11 @@ class Trainer:
         assert training is not None
         guard.begin(plan, at.losses)
         if self._safe is not None and (at.step == 0 or self._epoch_start is None):
-            self._epoch_start = State(training)
+            before, self._epoch_start = self._epoch_start, None
+            if before is None or before is self._safe:
+                before = State()
+            before.refresh(training)
+            self._epoch_start = before
         kept = training.rows(plan.epochs) if plan.epochs > 1 else None
         done = at.step
         if done == plan.steps:  # of an epoch whose end failed: a metric raised an error
@@ -418,8 +424,9 @@ class Trainer:
         if training is None:
             weights = self.parameters
             return lambda: weights
-        machine, copy = training.machine, Copy([training.live if kept is None else kept])
-        return lambda: dict(shaped(machine, parts(machine, *copy.made())))
+        machine, last = training.machine, self._last
+        last.keep([training.live if kept is None else kept])
+        return lambda: dict(shaped(machine, parts(machine, *last.made())))
 
     def _fit_full_batch(self, session: Session) -> None:
         """L-BFGS; an epoch is an iteration, and what it remembers of earlier ones ends with this `fit`.

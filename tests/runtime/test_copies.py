@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import chainrule as cr
 from chainrule.runtime import copies, divergence
-from chainrule.runtime.copies import Copy
+from chainrule.runtime.copies import Copy, Latest
 
 pytestmark = pytest.mark.skipif(not copies.BY_POSITION, reason="files are not read and written by position here")
 WHERE = pytest.mark.parametrize("in_memory", [0, 2**30], ids=["file", "memory"])
@@ -146,3 +146,45 @@ def test_a_step_that_fails_is_found(in_files: None, monkeypatch: pytest.MonkeyPa
     assert found == plain
     assert "step" in found
     assert same(parameters, plain_parameters)
+
+
+@WHERE
+def test_the_last_copy_while_the_next_one_is_made(in_memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads it has all numbers of one copy, also where two more begin meanwhile, or one of them fails."""
+    array, last, made = np.zeros(5), Latest(in_memory), Copy.made
+    last.keep([array])
+    beginning = [0]
+
+    def meanwhile(copy: Copy) -> list[NDArray[Any]]:
+        found, count = made(copy), beginning.pop() if beginning else 0
+        for _ in range(count):
+            array[...] += 1
+            last.keep([array])
+        if count > 1:
+            found[0][3:] = array[3:]  # it was written over while it was read
+        return found
+
+    monkeypatch.setattr(Copy, "made", meanwhile)
+    for count, seen in ((0, 0), (1, 0), (2, 3), (3, 6)):
+        beginning.append(count)
+        (found,) = last.made()
+        assert (found == seen).all()
+
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Copy, "refresh", fails)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            last.keep([array + 1])
+        assert (last.made()[0] == 6).all()
+
+
+def test_a_trainer_copies_to_the_same_places() -> None:
+    """Memory and files that are new take time."""
+    trainer, _ = trained()
+    room, last = trainer._room._copy, {id(trainer._last._now), id(trainer._last._spare)}
+    assert room is not None
+    trainer.fit(X, Y, epochs=5, validation=0.25, verbose=0)
+    assert trainer._room._copy is room
+    assert {id(trainer._last._now), id(trainer._last._spare)} == last
