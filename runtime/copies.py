@@ -113,7 +113,7 @@ def _file(owner: Copy) -> IO[bytes] | None:
 
 
 def _all_of(arrays: Sequence[Array], file: IO[bytes], move: Callable[[int, memoryview, int], int]) -> None:
-    """Move all bytes of arrays to or from a file, each array at the beginning of a page: else it takes twice as long."""
+    """Move all bytes of arrays to or from a file, each array at the beginning of a page, for speed."""
     number, at = file.fileno(), 0
     for array in arrays:
         rest = memoryview(array.reshape(-1).view(np.uint8).data)
