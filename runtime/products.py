@@ -58,7 +58,7 @@ def write_product(module, real, name):
         "wide": tile(TILE_ROWS, 2), "small": tile(SMALL_TILE_ROWS, 2), "some": tile(TILE_ROWS, 2, overlapping=True),
         "narrow": tile(TILE_ROWS, 1, masked=True), "line": tile(1, 2, masked=True), "tall": tile(2 * TILE_ROWS, 1),
         "dots": dots, "spread_out": spread_out, "clear": clear, "repeat": repeat, "fill": fill, "turn": turn,
-        "pack": pack, "pack_left": pack_left(TILE_ROWS), "pair": tile(2, 2), "add_rows": add_rows,
+        "pack": pack, "pack_left": pack_left(TILE_ROWS), "pack_few": pack_left(SMALL_TILE_ROWS), "pair": tile(2, 2), "add_rows": add_rows,
         "fetch": fetch_tile(TILE_ROWS, 2),
     }  # fmt: skip
     kind = partial(Vectors, real=real)
@@ -192,15 +192,13 @@ class _Product(SimpleNamespace):
         code, rows, columns, depth, size = self.code, self.rows, self.columns, self.depth, self.code.size
         lanes, wide = code.lanes, 2 * code.lanes
         far = self.left_turned & (columns >= 2 * FEW_TO_PACK) & (rows >= TILE_ROWS) & (depth * self.left_stride > NEAR)
-        panel, packed = code.stack(DEEPEST * 2 * vector_bytes()), code.stack(MOST_PACKED)
+        panel, packed = code.stack(DEEPEST * 2 * vector_bytes()), code.stack(MOST_PACKED + TILE_ROWS * DEEPEST * size)
         bottom = self.rows_in_large_tiles()
         packed_rows = code.larger(1, MOST_PACKED // code.larger(1, size * depth * TILE_ROWS)) * TILE_ROWS
         for top in code.range(0, rows, step := code.choose(far, packed_rows, TILES_AT_ONCE * TILE_ROWS)):
             end = code.smaller(rows, top + step)
             with code.when(far):
-                for first in code.range(top, end, TILE_ROWS):
-                    r = code.smaller(first, rows - TILE_ROWS)
-                    self.inner.pack_left(self.row(r), self.left_step, depth, packed + size * depth * (first - top))
+                self.pack_rows(top, end, bottom, packed)
             for begin in code.range(0, columns, wide):
                 c = code.larger(0, code.smaller(begin, columns - wide))  # the last panel overlaps the one before
                 panel_of = self.panel(panel, c, code.smaller(wide, columns - c))
@@ -210,8 +208,19 @@ class _Product(SimpleNamespace):
                             self.tile(self.inner.tall, panel_of, code.smaller(first, rows - 2 * TILE_ROWS))
                     with other:
                         for first in code.range(top, end, TILE_ROWS):
-                            copy = packed + size * depth * (first - top)
-                            self.rows_of_a_tile(panel_of, first, bottom, far, copy)
+                            copy = code.choose(far, packed + size * depth * (first - top), 0)
+                            self.rows_of_a_tile(panel_of, first, bottom, copy)
+
+    def pack_rows(self, top, end, bottom, packed):
+        """The rows of the tiles that begin from `top` to before `end`; those of the small ones are all of one chunk."""
+        code, rows, depth, step = self.code, self.rows, self.depth, self.left_step
+        for first in code.range(top, code.smaller(end, bottom), TILE_ROWS):
+            r = code.smaller(first, rows - TILE_ROWS)
+            self.inner.pack_left(self.row(r), step, depth, packed + code.size * depth * (first - top))
+        small = (top <= bottom) & (bottom < end)
+        for first in code.range(bottom, code.choose(small, rows, bottom), SMALL_TILE_ROWS):
+            r = code.smaller(first, rows - SMALL_TILE_ROWS)
+            self.inner.pack_few(self.row(r), step, depth, packed + code.size * depth * (first - top))
 
     def rows_in_large_tiles(self):
         """From which row on tiles are small: the rest is, and the large tile before it where fewer rows are computed
@@ -245,13 +254,17 @@ class _Product(SimpleNamespace):
             row=code.choose(one, lanes, code.choose(copied, wide, self.right_stride)),
         )  # fmt: skip
 
-    def rows_of_a_tile(self, panel, first, bottom, far, packed):
-        """The rows from the first on: one tile, all small ones, or line by line."""
+    def rows_of_a_tile(self, panel, first, bottom, packed):
+        """The rows from the first on: one tile, all small ones, or line by line.
+
+        packed   where they are packed; 0: nowhere
+        """
         code, rows, tile = self.code, self.rows, self.tile
         with code.either(panel.whole & (first >= bottom)) as (small, large):
             with small:
                 for begin in code.range(first, code.choose(first == bottom, rows, first), SMALL_TILE_ROWS):
-                    tile(self.inner.small, panel, code.smaller(begin, rows - SMALL_TILE_ROWS))
+                    copy = code.choose(packed != 0, packed + code.size * self.depth * (begin - first), 0)
+                    tile(self.inner.small, panel, code.smaller(begin, rows - SMALL_TILE_ROWS), copy, SMALL_TILE_ROWS)
             with large, code.either(rows < TILE_ROWS) as (lines, tiles):
                 with lines:
                     for r in code.range(rows):
@@ -260,7 +273,7 @@ class _Product(SimpleNamespace):
                     r = code.smaller(first, rows - TILE_ROWS)
                     with code.either(panel.whole) as (wide, part):
                         with wide:
-                            self.wide_tile(panel, r, code.choose(far, packed, 0))
+                            self.wide_tile(panel, r, packed)
                         with part, code.either(panel.width > code.lanes) as (some, narrow):
                             with some:
                                 tile(self.inner.some, panel, r)
@@ -268,20 +281,21 @@ class _Product(SimpleNamespace):
                                 tile(self.inner.narrow, panel, r)
 
     def wide_tile(self, panel, r, packed):
-        """A tile of which there are many: its rows may be packed, and what will be changed next may be fetched."""
-        code, choose = self.code, self.code.choose
-        left = choose(packed != 0, packed, self.row(r))
-        row, step = choose(packed != 0, 1, self.left_row), choose(packed != 0, TILE_ROWS, self.left_step)
+        """A tile of which there are many: what will be changed next may be fetched."""
+        code = self.code
         with code.when((self.others[0] != 0) & (self.depth >= DEEP_TO_FETCH)):
             offset = code.size * (r * self.out_stride + panel.column)
             self.inner.fetch(self.out_stride, *(array + offset for array in self.others))
-        self.inner.wide(self.depth, left, row, step, panel.place, panel.row, self.result(r, panel.column),
-                        self.out_stride, panel.width, panel.start)  # fmt: skip
+        self.tile(self.inner.wide, panel, r, packed, TILE_ROWS)
 
-    def tile(self, inner, panel, r):
-        """Have a tile computed, whose first row is r."""
-        inner(self.depth, self.row(r), self.left_row, self.left_step, panel.place, panel.row,
-              self.result(r, panel.column), self.out_stride, panel.width, panel.start)  # fmt: skip
+    def tile(self, inner, panel, r, packed=None, height=1):
+        """Have a tile computed, whose first row is r, and whose rows may be packed at an address that is not 0."""
+        choose, left, row, step = self.code.choose, self.row(r), self.left_row, self.left_step
+        if packed is not None:
+            there = packed != 0
+            left, row, step = choose(there, packed, left), choose(there, 1, row), choose(there, height, step)
+        inner(self.depth, left, row, step, panel.place, panel.row, self.result(r, panel.column), self.out_stride,
+              panel.width, panel.start)  # fmt: skip
 
     # BLAS
 
