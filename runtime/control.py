@@ -30,5 +30,5 @@ FOR_ONE = OPEN  # so many numbers say what to run; the others are those of a tea
 
 # which products are computed in tiles of registers; the others are those of BLAS (docs/performance.md)
 DEEPEST = 1024  # a panel lies on the stack
-MOST_TURNED = 20_000_000  # multiplications with a left matrix that is turned: above, BLAS is faster
+MOST_TURNED = 40_000_000  # multiplications with a left matrix that is turned: above, BLAS is faster
 WORDS = SHARES + STRIDE * MOST_THREADS

@@ -13,9 +13,16 @@ EXTENTS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 13, 14, 15, 16, 17, 28, 29, 31, 32, 33, 65
 UNTOUCHED = 77.5
 
 
+@pytest.mark.parametrize("near", [products.NEAR, 0], ids=["near", "far"])
 @pytest.mark.parametrize(("width", "dtype"), [(16, "float32"), (32, "float64"), (64, "float32"), (64, "float64")])
-def test_products_for_vectors_of_any_width(width: int, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small integers, so that every order of adding gives the same; nothing beside the result is written."""
+def test_products_for_vectors_of_any_width(width: int, dtype: str, near: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small integers, so that every order of adding gives the same; nothing beside the result is written.
+
+    Operands that lie far apart are packed, here also small ones, some tiles of rows at a time.
+    """
+    monkeypatch.setattr(products, "NEAR", near)
+    if near == 0:
+        monkeypatch.setattr(products, "MOST_PACKED", 2**12)
     for module in (tiles, products):
         monkeypatch.setattr(module, "vector_bytes", lambda: width)
         monkeypatch.setattr(module, "TILE_ROWS", 14 if width == 64 else 6)
