@@ -2,8 +2,8 @@
 
 A function of the extents alone decides which, so the bits do not depend on anything else. In tiles, every number of
 the result is one sum in the order of the depth, whatever tile it falls into: rows and columns may be cut into blocks
-anywhere. Only products of fewer than `FEW_ROWS` rows add in another order, and so do those of one column, for any
-number of rows.
+anywhere. Only products of fewer than `FEW_ROWS` rows add in another order, and so do those of few columns, or of a few
+more than a vector has numbers, for any number of rows.
 
 The right matrix is read in panels of two vectors of columns. A panel that is turned, or whose rows lie far apart, is
 copied first; and so is a left matrix that is turned, tile by tile.
@@ -22,6 +22,7 @@ from .tiles import (
     add_rows,
     clear,
     dots,
+    dots_tile,
     fetch_tile,
     fill,
     pack,
@@ -33,6 +34,7 @@ from .tiles import (
     vector_bytes,
 )  # fmt: skip
 
+DOTS = {5: 2, 3: 4, 2: 4}  # rows of tiles of so many columns: accumulators enough to hide the latency
 FEW_ROWS = 5  # below it, turning a panel costs more than it saves
 FEW_TO_PACK = 16  # rows or columns, below which an operand that lies far apart is read as it lies
 DEEP_TO_FETCH = 96  # in shorter sums there is no time to fetch what comes next
@@ -58,8 +60,9 @@ def write_product(module, real, name):
         "wide": tile(TILE_ROWS, 2), "small": tile(SMALL_TILE_ROWS, 2), "some": tile(TILE_ROWS, 2, overlapping=True),
         "narrow": tile(TILE_ROWS, 1, masked=True), "line": tile(1, 2, masked=True), "tall": tile(2 * TILE_ROWS, 1),
         "dots": dots, "spread_out": spread_out, "clear": clear, "repeat": repeat, "fill": fill, "turn": turn,
-        "pack": pack, "pack_left": pack_left(TILE_ROWS), "pack_few": pack_left(SMALL_TILE_ROWS), "pair": tile(2, 2), "add_rows": add_rows,
-        "fetch": fetch_tile(TILE_ROWS, 2),
+        "pack": pack, "pack_left": pack_left(TILE_ROWS), "pack_few": pack_left(SMALL_TILE_ROWS), "pair": tile(2, 2),
+        "add_rows": add_rows, "fetch": fetch_tile(TILE_ROWS, 2),
+        **{f"dots_{columns}": dots_tile(rows, columns) for columns, rows in DOTS.items()},
     }  # fmt: skip
     kind = partial(Vectors, real=real)
     inner = {name: written(module, name, emit, kind, inside=True) for name, emit in functions.items()}
@@ -103,7 +106,8 @@ class _Product(SimpleNamespace):
         with code.when(self.right_turned & (self.left_step == 1) & (rows < FEW_ROWS)):
             self.few_rows()
             code.leave()
-        with code.when(self.right_turned & (self.left_step == 1) & (depth >= 4 * lanes) & (8 * columns <= 5 * lanes)):
+        few = (columns >= 2) & (4 * columns <= 3 * lanes) | (columns > lanes) & (4 * columns <= 5 * lanes)
+        with code.when(self.right_turned & (self.left_step == 1) & (depth >= 4 * lanes) & few):
             self.few_columns()
             code.leave()
         few = (columns > 0) & (2 * columns <= lanes) & (rows >= 2 * lanes) & (self.start == 0)
@@ -153,13 +157,18 @@ class _Product(SimpleNamespace):
                                 start)  # fmt: skip
 
     def few_columns(self):
-        lanes, sums = self.code.lanes, self.code.stack(vector_bytes())
-        for c in self.code.range(self.columns):
-            self.repeat_start(c)
-            for r in self.code.range(0, self.rows, lanes):
-                height = self.code.smaller(lanes, self.rows - r)
-                self.inner.dots(self.depth, self.column(c), self.row(r), self.left_row, sums, height, self.same_start)
-                self.inner.spread_out(height, sums, self.result(r, c), self.out_stride)
+        """Fewer than fill a vector, or a few more: the last tiles overlap the ones before."""
+        code, columns = self.code, self.columns
+        by = code.choose(columns % 3 == 0, 3, code.choose((columns == 2) | (columns == 4), 2, 5))
+        for width, height in DOTS.items():
+            with code.when(by == width):
+                for first in code.range(0, self.rows, height):
+                    for begin in code.range(0, columns, width):
+                        r, c = code.smaller(first, self.rows - height), code.smaller(begin, columns - width)
+                        getattr(self.inner, f"dots_{width}")(
+                            self.depth, self.row(r), self.left_row, self.column(c), self.right_stride,
+                            self.result(r, c), self.out_stride, self.start_of(c),
+                        )  # fmt: skip
 
     def rows_of_ones(self):
         code, some = self.code, SUMS_AT_ONCE * self.code.lanes

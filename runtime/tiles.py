@@ -88,6 +88,14 @@ class Vectors(Code):
         else:
             self.call(f"llvm.masked.store.{self.suffix}.p0", [value, pointer, HALF(self.size), mask])
 
+    def some_at(self, place, count):
+        """A vector of so many numbers."""
+        pointer = self.builder.bitcast(place.raw, ir.VectorType(self.real, count).as_pointer())
+        return self.builder.load(pointer, align=self.size)
+
+    def put_some(self, values, place):
+        self.builder.store(values, self.builder.bitcast(place.raw, values.type.as_pointer()), align=self.size)
+
     def shuffle(self, x, y, positions):
         return self.builder.shuffle_vector(x, y, _positions(positions))
 
@@ -197,6 +205,50 @@ def dots(code, depth, left, right, right_row, out, width, start):
     code.put_vector(sums, code.at(out, 0), there)
 
 
+def dots_tile(rows, columns):
+    """out[r, c] = start[c] + sum_k left[r*left_row + k] right[c*right_row + k] for some rows and columns.
+
+    Both matrices are read as they lie, in vectors along the sum, so that no column is computed that is not there.
+    """
+
+    def emit(code, depth, left, left_row, right, right_row, out, out_row, start):
+        above = [code.at(left, code.word(r) * left_row) for r in range(rows)]
+        across = [code.at(right, code.word(c) * right_row) for c in range(columns)]
+
+        def step(first, mask=None):
+            def body(k, totals):
+                x, y = ([code.vector_at(code.at(line, k + first), mask) for line in lines] for lines in (above, across))
+                pairs = ((a, b) for a in x for b in y)
+                return [code.fma(a, b, total) for (a, b), total in zip(pairs, totals, strict=True)]
+
+            return body
+
+        whole = depth & -code.lanes
+        totals = code.accumulate(whole, code.lanes, [code.zero] * (rows * columns), step(0))
+        rest = depth - whole
+        totals = code.accumulate(rest, code.lanes, totals, step(whole, code.mask(rest)))
+        height = min(rows, code.lanes)  # of what becomes one vector of sums
+        for c, width in _powers_of_two(columns, code.lanes // height):
+            begin, apart = code.some_at(code.at(start, c), width), code.lanes // (height * width)
+            for top in range(0, rows, height):
+                some = range(top, top + height)
+                sums = _sums(code, [totals[r * columns + c + j] for r in some for j in range(width)])
+                for k, r in enumerate(some):
+                    line = code.shuffle(sums, sums, [(k * width + j) * apart for j in range(width)])
+                    code.put_some(code.builder.fadd(begin, line), code.at(out, out_row * r + c))
+
+    return emit
+
+
+def _powers_of_two(count, most):
+    """(where it begins, how many) for parts of so many: each is a power of two, and `most` while there are so many."""
+    begin = 0
+    while begin < count:
+        part = min(most, 1 << (count - begin).bit_length() - 1)
+        yield begin, part
+        begin += part
+
+
 def add_rows(code, depth, matrix, matrix_row, out, width):
     """out[c] = sum_k matrix[k, c] for some vectors of columns, `width` of them there."""
     columns = [code.word(c * code.lanes) for c in range(SUMS_AT_ONCE)]
@@ -218,7 +270,10 @@ def _lines(code, matrix, row, width):
 
 
 def _sums(code, vectors):
-    """The vector of the sums of as many vectors as it has lanes: halves are added, pair by pair."""
+    """The vector of the sums of as many vectors as it has lanes: halves are added, pair by pair.
+
+    Of fewer vectors, a power of two of them, each sum stands in several lanes, side by side.
+    """
     lanes, group = code.lanes, code.lanes
     while len(vectors) > 1:
         half = group // 2
@@ -229,7 +284,11 @@ def _sums(code, vectors):
         pairs = zip(vectors[:count], vectors[count:], strict=True)
         vectors = [code.builder.fadd(code.shuffle(x, y, low), code.shuffle(x, y, high)) for x, y in pairs]
         group = half
-    return vectors[0]
+    (total,) = vectors
+    while group > 1:
+        group //= 2
+        total = code.builder.fadd(total, code.shuffle(total, total, [p ^ group for p in range(lanes)]))
+    return total
 
 
 def _pairwise(positions, group, lanes):

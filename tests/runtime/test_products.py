@@ -9,7 +9,7 @@ import pytest
 
 from chainrule.runtime import driver, products, tiles
 
-EXTENTS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 13, 14, 15, 16, 17, 28, 29, 31, 32, 33, 65)
+EXTENTS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16, 17, 20, 28, 29, 31, 32, 33, 65)
 UNTOUCHED = 77.5
 
 
@@ -52,6 +52,34 @@ def test_products_for_vectors_of_any_width(width: int, dtype: str, near: int, mo
         np.testing.assert_array_equal(out[0, :columns], right.sum(axis=0), err_msg=what)
         assert (out[1:] == UNTOUCHED).all(), what
         assert (out[:, columns:] == UNTOUCHED).all(), what
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("width", [16, 32, 64])
+def test_few_columns(width: int, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bits for any part of the rows, if it is not too small."""
+    for module in (tiles, products):
+        monkeypatch.setattr(module, "vector_bytes", lambda: width)
+        monkeypatch.setattr(module, "TILE_ROWS", 14 if width == 64 else 6)
+    function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 15)(driver.compiled(f"product_{dtype}").address)
+    rng = np.random.default_rng(0)
+
+    def product(a: np.ndarray, b: np.ndarray, start: np.ndarray, out: np.ndarray) -> None:
+        function(False, True, len(a), len(b), a.shape[1], a.ctypes.data, a.strides[0] // a.itemsize, b.ctypes.data,
+                 b.shape[1], out.ctypes.data, out.shape[1], start.ctypes.data, 0, 0, 0)  # fmt: skip
+
+    for columns, depth, beside in itertools.product(range(1, 24), (64, 65, 79, 128), (0, 1)):
+        a, b = (rng.normal(size=(n, depth)).astype(dtype) for n in (23, columns))
+        start, out = rng.normal(size=columns).astype(dtype), np.full((24, columns + beside), UNTOUCHED, dtype)
+        product(a, b, start, out)
+        right = a.astype(np.longdouble) @ b.astype(np.longdouble).T + start
+        np.testing.assert_allclose(out[:23, :columns], right, rtol=0, atol=300 * np.finfo(dtype).eps)
+        assert (out[23:] == UNTOUCHED).all()
+        assert (out[:, columns:] == UNTOUCHED).all()
+        for first, last in ((0, 5), (3, 9), (6, 17), (12, 23)):
+            part = np.full((last - first, columns + beside), UNTOUCHED, dtype)
+            product(a[first:last], b, start, part)
+            assert (part == out[first:last]).all(), (columns, depth, beside, first, last)
 
 
 def _wider(matrix: np.ndarray, beside: int, dtype: str) -> np.ndarray:
