@@ -9,7 +9,7 @@ from ..symbolic.language import SAMPLES, Kind, Tensor
 from .plan import Plan
 
 FIXED_SLOTS = (  # no tensor has such a name
-    "@samples", "@start", "@step", "@gathering", "@key", "@scratch", "@rows", "@given", "@width", "@strange",
+    "@samples", "@start", "@step", "@gathering", "@key", "@scratch", "@rows", "@given", "@width", "@look",
     "@end",
 )  # fmt: skip
 LINE_BYTES = 64  # of a cache

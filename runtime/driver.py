@@ -50,7 +50,8 @@ from .control import (
 from .products import write_product
 from .tiles import size_of
 
-SAMPLES, ROWS, GIVEN, WIDTH_GIVEN, STRANGE = 0, 6, 7, 8, 9  # in the table of a phase, as the emitter has it
+SAMPLES, ROWS, GIVEN, WIDTH_GIVEN, LOOK = 0, 6, 7, 8, 9  # in the table of a phase, as the emitter has it
+INNER, STRANGE = 0, 1  # where `LOOK` leads to
 SPINS = 4_000  # looks at the shares, some 30 us, before a worker offers its core to others
 LINGERS = 400_000  # looks of a helper, some 0.3 ms, for the next call, before it sleeps: an epoch follows soon
 NEXT, SERIAL_AT, END = 20, 40, 2**20 - 1  # in a share: where the next block and the serial begin; bits of the end
@@ -211,15 +212,19 @@ def shuffle(code, order, count, key):
 
 
 def finite_in(real):
-    """A phase that looks at the samples that are given: whether all numbers of a type are finite.
+    """A phase around another one, or around none, that looks at the samples that are given: whether all numbers of a
+    type are finite.
 
-    x - x is 0 for a finite number, and NaN for any other.
+    It looks at those of a block when the other phase has read them, and they are in a cache. x - x is 0 for a finite
+    number, and NaN for any other.
     """
     size = size_of(real)
 
     def finite(code, task, worker, table):
         t = code.words(table)
-        rows, width, x = t[ROWS], t[WIDTH_GIVEN], t[GIVEN]
+        rows, width, x, look = t[ROWS], t[WIDTH_GIVEN], t[GIVEN], code.words(t[LOOK])
+        with code.when(look[INNER] != 0):
+            code.call_at(look[INNER], task, worker, table)
         first, last = rows * task * width, code.smaller(rows * (task + 1), t[SAMPLES]) * width
         builder, fast = code.builder, ("reassoc", "contract")  # so that LLVM adds them in vectors
         with builder.goto_entry_block():
@@ -231,7 +236,7 @@ def finite_in(real):
             builder.store(builder.fadd(builder.load(total), difference, flags=fast), total)
         strange = Truth(code, builder.fcmp_unordered("!=", builder.load(total), real(0.0)))
         with code.when(strange):
-            t[STRANGE] = 1
+            look[STRANGE] = 1
 
     return finite
 

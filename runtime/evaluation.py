@@ -126,7 +126,8 @@ class _Prepared:
         self.place, self.words = self.table.ctypes.data, memoryview(self.table)
         self.words[slots["@rows"]], self.words[slots["@width"]] = self.phases.rows, prediction.width
         self.input, self.output = slots[prediction.input], slots[prediction.output]
-        self.given, self.strange = slots["@given"], slots["@strange"]
+        self.given, self.looked = slots["@given"], np.array([self.phases.inner, 0], np.int64)
+        self.words[slots["@look"]], self.strange = self.looked.ctypes.data, memoryview(self.looked)[1:]
 
     def put(self, x, out):
         """Say where the samples are, and where the outputs go."""
@@ -136,9 +137,9 @@ class _Prepared:
     def run(self, x, out):
         """Whether all numbers of the samples are finite; then the outputs are there."""
         self.put(x, out)
-        self.words[self.strange] = 0
+        self.strange[0] = 0
         self.team.run(self.phases, self.place, 0, 1, self.samples, self.samples, self.threads)
-        return not self.words[self.strange]
+        return not self.strange[0]
 
 
 class _Few(_Prepared):
@@ -153,9 +154,9 @@ class _Few(_Prepared):
 
     def again(self):
         """Run once more."""
-        self.words[self.strange] = 0
+        self.strange[0] = 0
         self.repeat()
-        return not self.words[self.strange]
+        return not self.strange[0]
 
 
 def run_gradients(machine, parameters, x, y=None, sample_weight=None, threads=1):

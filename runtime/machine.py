@@ -158,7 +158,8 @@ class Machine:
 class Phases:
     """What the driver is told of a routine for batches of some size: the functions and how many blocks each has.
 
-    `look` is the address of one more function, by blocks of samples, that comes first.
+    `look` is the address of one more function, by blocks of samples. It comes around the only one, `inner`, where that
+    has such blocks as well, and else before all.
     """
 
     def __init__(self, machine, routine, batch, look=None):
@@ -169,7 +170,10 @@ class Phases:
         machine.team.provide_products(machine.real.name)
         addresses = [machine.code.address(p["function"]) for p in described]
         tasks = [p["tasks"] for p in described]
-        if look is not None:
+        self.inner = 0
+        if look is not None and (sizes, tasks) == ([[self.rows]], [0]):
+            (self.inner,), addresses = addresses, [look]
+        elif look is not None:
             sizes, addresses, tasks = [[self.rows], *sizes], [look, *addresses], [0, *tasks]
         width = max(1, *map(len, sizes)) if sizes else 1
         blocks = np.zeros((len(sizes), width), np.int64)

@@ -666,6 +666,24 @@ def test_predictions_of_many_samples_share_nothing() -> None:
     assert (kept != first).any()
 
 
+SQUARED = cr.Equations("V[i,j] = A[i,j]**2\nh[n,i] = tanh(sum(j, V[i,j]*x[n,j]))", "h", {"i": 3}, {"A": "ij"})
+
+
+@pytest.mark.parametrize("layer", [cr.Dense(3, "tanh"), SQUARED], ids=["by samples", "after what is the same for all"])
+@pytest.mark.parametrize("samples", [1, FEW, 3 * FEW])
+def test_infinity_is_refused_where_the_outputs_would_be_finite(layer: Any, samples: int) -> None:
+    """It is looked for when the samples have been read."""
+    trainer = cr.Trainer(cr.Model(2, [layer, cr.Dense(1)]), dtype="float64")
+    x = np.random.default_rng(5).normal(size=(samples, 2))
+    assert np.isfinite(trainer.predict(x)).all()
+    for place in {0, samples // 2, samples - 1}:
+        strange = x.copy()
+        strange[place, 1] = np.inf
+        with pytest.raises(cr.DataError, match=rf"x\[{place}, 1\] is inf"):
+            trainer.predict(strange)
+    assert np.isfinite(trainer.predict(x)).all()
+
+
 def test_predict_checks_its_data() -> None:
     with pytest.raises(cr.DataError, match=r"x\[3, 1\] is nan"):
         new().predict(NAN)
