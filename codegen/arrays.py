@@ -43,6 +43,7 @@ class Arrays:
 
     def slot(self, name: str, before: str = "", after: str = "") -> int:
         """The place of an array in the table, under the model's own name for it."""
+        name = self.plan.in_place.get(name, name)
         own = f"{before}{self.original.get(name, name)}{after}"
         self.needs.setdefault(own)
         return self.slots[own]
@@ -73,7 +74,9 @@ class Arrays:
                 place += f" + worker*{GAP} + (worker*rows - first)*{self.row(name) * self.bytes_of(tensor)}"
             if name in self.plan.apart:
                 place += f" + task*{GAP}"
-        return f"{name} = view({place}, {_tuple(extents or ['1'])}, {_type(tensor)})"
+        before = self.plan.in_place.get(name)
+        said = f"  # where {before} was" if before else ""
+        return f"{name} = view({place}, {_tuple(extents or ['1'])}, {_type(tensor)}){said}"
 
     def view_of_data(self, name: str) -> str:
         """The line for all samples, of which those of a batch are gathered."""

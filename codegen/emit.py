@@ -146,6 +146,7 @@ class RoutineWriter:
         made = {
             own.get(t.name, t.name): ("integer" if t.kind is Kind.INTEGER else "real", self.arrays.shape(t))
             for t in (*program.role(Role.NOISE), *gathered, *(e.tensor for e in program.equations))
+            if t.name not in self.plan.in_place
         }
         parts = {} if self.parts is None else {"@parts": ("real", (BLOCKS, self.parts.numbers))}
         return {**made, **parts}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import sympy as sp
 
+from ..symbolic.choices import as_larger
 from ..symbolic.errors import InternalError
 from ..symbolic.functions import erfc, expm1, log1p, sigmoid, softplus
 from ..symbolic.language import elements, is_index, name_of, where_of
@@ -200,6 +201,9 @@ def _power(base: sp.Expr, exponent: sp.Expr, names: Names) -> tuple[str, int]:
 
 
 def _branches(expr: sp.Piecewise, names: Names) -> str:
+    larger = as_larger(expr)
+    if larger is not None and names.cast:
+        return f"maximum({', '.join(source(part, names) for part in larger)})"  # NaN stays NaN here, too
     *branches, (last, condition) = expr.args
     text = source(last, names)
     if condition != sp.true:

@@ -15,11 +15,14 @@ order whatever runs beside it.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import sympy as sp
 
+from ..symbolic.choices import as_larger
+from ..symbolic.functions import expm1, log1p
 from ..symbolic.language import (
     SAMPLE,
     SAMPLE_INDEX,
@@ -43,6 +46,8 @@ FEWEST_LEFT = 4  # lines of the last part: fewer are added to the others
 MOST_ELEMENTS, MANY_LINES = 2**15, 96  # of a part, so that it stays in a cache, unless it has fewer lines then
 MOST_IN_PARTS = 2**17  # numbers that each block of samples may make a part of
 WIDE, UNITS = 250_000, 128  # multiplications of one sample in a product that is cut into blocks of so many units
+
+NEAR_IDENTITY = (sp.asinh, sp.atanh, sp.sin, sp.sinh, sp.tan, expm1, log1p)  # which are their argument near 0
 
 GIVEN = (Role.INPUT, Role.STATE, Role.TARGET, Role.WEIGHT)  # of every sample
 
@@ -116,6 +121,7 @@ class Plan:
     passing           what is of use only within a block of samples: it is kept for a block at a time
     apart             the same, but all of it is kept, in blocks that lie apart
     in_parts          sums over samples of which each block of the first phase makes a part
+    in_place          what takes the place of an array that is not read again, and which one that is
     """
 
     program: Program
@@ -128,6 +134,7 @@ class Plan:
     passing: frozenset[str] = frozenset()
     apart: frozenset[str] = frozenset()
     in_parts: tuple[Step, ...] = ()
+    in_place: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan(
@@ -168,6 +175,7 @@ def plan(
         _all_rows(program, phases[0]) if sums else within if passing else frozenset(),
         within if apart and not sums else frozenset(),
         sums,
+        _in_place(within, program) if passing else {},
     )
 
 
@@ -287,6 +295,35 @@ def _within_blocks(phases: Sequence[Phase], program: Program) -> frozenset[str]:
             kept |= {name for name in step.equation.reads if made.get(name) != number}
         kept |= {name for task in phase.tasks for step in task.steps for name in step.equation.reads}
     return frozenset(made.keys() - kept)
+
+
+def _in_place(passing: frozenset[str], program: Program) -> dict[str, str]:
+    """What is computed number by number of an array that nothing else reads, and the array that was there first."""
+    readers = Counter(name for e in program.equations for name in set(e.reads))
+    found: dict[str, str] = {}
+    for equation in program.equations:
+        if equation.name not in passing or equation.contraction is not None or _may_keep(equation.expr):
+            continue
+        position = tuple(i.symbol for i in equation.indices)
+        for name in dict.fromkeys(equation.reads):
+            tensor = program.by_name[name]
+            alike = name in passing and (tensor.indices, tensor.kind) == (equation.indices, equation.kind)
+            if alike and readers[name] == 1 and _reads_at(equation, name, position):
+                found[equation.name] = found.get(name, name)
+                break
+    return found
+
+
+def _may_keep(expr: sp.Expr) -> bool:
+    """Whether it may be the very number that it reads: LLVM would have a store ask each time whether it is needed."""
+    if isinstance(expr, sp.Piecewise):
+        return as_larger(expr) is None and any(_may_keep(value) for value, _ in expr.args)
+    return isinstance(expr, sp.Indexed) or (expr.func in NEAR_IDENTITY and _may_keep(expr.args[0]))
+
+
+def _reads_at(equation: Equation, name: str, position: tuple[sp.Basic, ...]) -> bool:
+    """Whether an equation reads only one number of an array, at a position."""
+    return all(where_of(read) == position for read in elements(equation.expr) if name_of(read) == name)
 
 
 def _sums_in_parts(phases: Sequence[Phase], program: Program) -> tuple[Step, ...]:

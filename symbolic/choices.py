@@ -27,6 +27,19 @@ def larger(a: sp.Expr, b: sp.Expr) -> sp.Expr:
     return sp.Max(a, b) if a.is_number and b.is_number else where(relation(sp.Le, a, b), b, a)
 
 
+def as_larger(expr: sp.Basic) -> tuple[sp.Expr, sp.Expr] | None:
+    """(least, other) of what `larger` made of a number and another expression; None of anything else.
+
+    >>> as_larger(larger(sp.Symbol("z", real=True), sp.Integer(0)))
+    (0, z)
+    """
+    if not isinstance(expr, sp.Piecewise) or len(expr.args) != 2:
+        return None
+    (least, condition), (other, rest) = expr.args
+    found = rest == sp.true and least.is_number and condition == sp.Le(other, least)
+    return (least, other) if found else None
+
+
 def smaller(a: sp.Expr, b: sp.Expr) -> sp.Expr:
     """min(a, b), the mirror image of `larger`."""
     if a.is_number and not b.is_number:

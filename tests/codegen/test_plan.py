@@ -254,6 +254,31 @@ def test_a_wide_layer_is_cut_into_blocks_of_units(monkeypatch: pytest.MonkeyPatc
     assert len(plan(program, numbers, {}, passing=True).phases[0].rows) > 2, "a prediction has long blocks anyway"
 
 
+def test_what_takes_the_place_of_what_is_not_read_again() -> None:
+    program = written(
+        {"i": 4, "j": 4},
+        {"x": "input n i", "M": "parameter i j"},
+        """u[n,i] = x[n,i] + 1
+a[n,i] = tanh(u[n,i])
+b[n,i] = max(a[n,i], 0)
+c[n,i] = where(b[n,i] > 0, b[n,i], 0.1*b[n,i])
+d[n,i] = sum(j, M[i,j]*c[n,j])
+e[n,i] = exp(d[n,i])
+f[n,i] = e[n,i] + e[n,3-i]
+g[n,i] = f[n,i]**2
+h[n,i] = f[n,i]*g[n,i]
+k[n,i] = h[n,i] - 1""",
+        outputs=("k",),
+    )
+    numbers = {e.name: k for k, e in enumerate(program.equations)}
+    found = plan(program, numbers, {}, passing=True).in_place
+    assert found == {"a": "u", "b": "u", "e": "d", "h": "g"}, (
+        "not where what is there may be kept (c), where another number or another equation reads it (d, f, g), "
+        "nor where an output goes (k)"
+    )
+    assert plan(program, numbers, {}).in_place == {}, "all is kept for who wants to look at it"
+
+
 def test_largest_product_of_one_sample() -> None:
     assert made(cr.Model(20, [cr.Dense(30, "relu"), cr.Dense(3)]).program()).largest_product == 20 * 30
 

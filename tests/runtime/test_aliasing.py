@@ -15,6 +15,8 @@ from chainrule.runtime import native
 from chainrule.runtime.kernels import LARGE_BATCH, Kernels
 from chainrule.runtime.lean import Lean
 from chainrule.runtime.support import flat, view
+from chainrule.symbolic.activations import ACTIVATIONS
+from chainrule.symbolic.formula import FUNCTIONS
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="it compiles")
 
@@ -49,6 +51,17 @@ def test_no_loop_looks_whether_arrays_share_memory(model: cr.Model, batch: int) 
     assert ("def summed" in made.source) == (batch >= LARGE_BATCH)
     for name in names:
         assert LOOKS not in code.compiled(name).inspect_llvm(), name
+
+
+def test_what_takes_the_place_of_what_it_is_computed_from_is_always_written() -> None:
+    """A number that may stay as it is would not be written again, but a store be asked for each time, which is slow."""
+    functions = [name for name in FUNCTIONS if name not in ("max", "min", "where", "clip")]
+    activations = [name for name in ACTIVATIONS if name != "softmax"]
+    layers = [cr.Dense(5, name) for name in [*activations, *(f"{name}(z)" for name in functions)]]
+    made = Kernels(cr.Model(5, [*layers, cr.Dense(2)]), "float32")
+    assert made.source.count("  # where ") > len(layers), "some take such a place in predict and evaluate"
+    library = native.kernels(made.path, made.source).compiled("predict_phase_0")._library
+    assert "vmaskmov" not in library.get_asm_str(), "such a store, where a processor has AVX2"
 
 
 def doubled(task: int, worker: int, table: Any) -> None:
