@@ -44,7 +44,7 @@ def test_cited_lines_compute_the_printed_equation(name: str, tmp_path: Path) -> 
 
 
 WRONG_LINES = {
-    2: ("_x1[_k] = (real(0)", "_x1[_k] = (real(1)"),
+    2: ("maximum(real(0), _z1[_k])", "maximum(real(1), _z1[_k])"),
     3: ("zo, first*2, 2, bo)", "zo, first*2, 2, b1)"),
     6: ("total += exp_zo[n, j]", "total += exp_zo[n, 0]"),
     7: ("exp_zo[n, i]/_y_hat_sum", "-exp_zo[n, i]/_y_hat_sum"),
