@@ -69,13 +69,12 @@ class Arrays:
         tensor = self.tensor(name)
         extents = ["samples" if i.extent == SAMPLES else str(self.program.size(i.extent)) for i in tensor.indices]
         if place is None:
-            place = f"table[{self.slot(name)}]"
-            if name in self.plan.passing:  # each worker has rows for a block, which begins at `first`
+            place, last = f"table[{self.slot(name)}]", self.plan.in_place.get(name, name)
+            if last in self.plan.passing:  # each worker has rows for a block, which begins at `first`
                 place += f" + worker*{GAP} + (worker*rows - first)*{self.row(name) * self.bytes_of(tensor)}"
-            if name in self.plan.apart:
+            if last in self.plan.apart:
                 place += f" + task*{GAP}"
-        before = self.plan.in_place.get(name)
-        said = f"  # where {before} was" if before else ""
+        said = f"  # where {self.plan.in_place[name]} will be" if name in self.plan.in_place else ""
         return f"{name} = view({place}, {_tuple(extents or ['1'])}, {_type(tensor)}){said}"
 
     def view_of_data(self, name: str) -> str:

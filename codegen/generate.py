@@ -91,7 +91,7 @@ def programs_source(
         if name == "train" and update is None:
             continue
         rule = update if name == "train" else None
-        routines.append(_routine(name, derived, numbers, rule, outputs, request.in_parts and name == "train"))
+        routines.append(_routine(name, derived, numbers, rule, outputs, request))
     steps = _steps(plain, numbered)
     head = banner(
         "Kernels generated from a model by chainrule", list(summary), *steps, update.optimiser if update else None,
@@ -118,7 +118,7 @@ def programs_source(
 
 def _routine(
     name: str, derived: Derived, numbers: Mapping[str, int], update: Update | None, outputs: tuple[str, ...],
-    in_parts: bool,
+    request: Request,
 ) -> Routine:  # fmt: skip
     gradients = {derived.adjoint[p.name]: p.name for p in derived.forward.parameters}
     wanted = {
@@ -139,8 +139,11 @@ def _routine(
     here = {renamed[q]: renamed[p] for q, p in gradients.items() if q in kept}
     own_numbers = {renamed[q]: number for q, number in numbers.items() if q in renamed}
     forward = name in ("predict", "evaluate")
-    own_gradients, apart = {} if forward else here, name == "train"
-    made = plan(legal_program, own_numbers, own_gradients, passing=forward, in_parts=in_parts, apart=apart)
+    own_gradients, trains = {} if forward else here, name == "train"
+    made = plan(
+        legal_program, own_numbers, own_gradients, passing=forward, in_parts=trains and request.in_parts, apart=trains,
+        in_place=forward or (trains and not request.keeps),
+    )  # fmt: skip
     return Routine(name, made, here, original, update)
 
 
@@ -152,6 +155,7 @@ def work_of(made: Plan) -> dict[str, object]:
         "depths": made.depths,
         "turned": made.turned,
         **({"in_parts": True} if made.in_parts else {}),
+        **({"in_place": True} if made.in_place else {}),
     }
 
 

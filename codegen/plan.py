@@ -121,7 +121,7 @@ class Plan:
     passing           what is of use only within a block of samples: it is kept for a block at a time
     apart             the same, but all of it is kept, in blocks that lie apart
     in_parts          sums over samples of which each block of the first phase makes a part
-    in_place          what takes the place of an array that is not read again, and which one that is
+    in_place          what is not read again, and the array that takes its place
     """
 
     program: Program
@@ -139,7 +139,7 @@ class Plan:
 
 def plan(
     program: Program, numbers: Mapping[str, int], gradients: Mapping[str, str], passing: bool = False,
-    in_parts: bool = False, apart: bool = False,
+    in_parts: bool = False, apart: bool = False, in_place: bool = False,
 ) -> Plan:  # fmt: skip
     """Decide phases, blocks and products.
 
@@ -148,6 +148,7 @@ def plan(
     passing      whether what is no output may be forgotten
     in_parts     whether sums over samples may be made in parts; then what is no output may be forgotten, too
     apart        whether blocks of samples may lie apart, where only they use them
+    in_place     whether what is not read again may be written over
     """
     phase = _phases(program, gradients)
     row_names = {e.name for e in program.equations if by_rows(e, program)}
@@ -175,7 +176,7 @@ def plan(
         _all_rows(program, phases[0]) if sums else within if passing else frozenset(),
         within if apart and not sums else frozenset(),
         sums,
-        _in_place(within, program) if passing else {},
+        _in_place(row_names, program) if in_place else {},
     )
 
 
@@ -297,19 +298,20 @@ def _within_blocks(phases: Sequence[Phase], program: Program) -> frozenset[str]:
     return frozenset(made.keys() - kept)
 
 
-def _in_place(passing: frozenset[str], program: Program) -> dict[str, str]:
-    """What is computed number by number of an array that nothing else reads, and the array that was there first."""
+def _in_place(rows: Container[str], program: Program) -> dict[str, str]:
+    """What only one equation reads, number by number for what it computes, and the last array that takes the place."""
     readers = Counter(name for e in program.equations for name in set(e.reads))
     found: dict[str, str] = {}
-    for equation in program.equations:
-        if equation.name not in passing or equation.contraction is not None or _may_keep(equation.expr):
+    for equation in reversed(program.equations):
+        if equation.name not in rows or equation.contraction is not None or _may_keep(equation.expr):
             continue
         position = tuple(i.symbol for i in equation.indices)
         for name in dict.fromkeys(equation.reads):
             tensor = program.by_name[name]
-            alike = name in passing and (tensor.indices, tensor.kind) == (equation.indices, equation.kind)
-            if alike and readers[name] == 1 and _reads_at(equation, name, position):
-                found[equation.name] = found.get(name, name)
+            alike = name in rows and (tensor.indices, tensor.kind) == (equation.indices, equation.kind)
+            once = readers[name] == 1 and name not in program.outputs
+            if alike and once and _reads_at(equation, name, position):
+                found[name] = found.get(equation.name, equation.name)
                 break
     return found
 

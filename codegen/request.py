@@ -27,6 +27,7 @@ class Request:
     update     the optimiser's rule with numbers for all hyperparameters but lr; without it there is no `train`
     dtype      "float32" or "float64"
     in_parts   for training with large batches: sums over samples are made in parts, by blocks of samples
+    keeps      training keeps all that it computes of a batch, for who wants to look at it
     """
 
     variant: Variant
@@ -34,3 +35,4 @@ class Request:
     dtype: str = "float32"
     routines: tuple[str, ...] = ROUTINES
     in_parts: bool = False
+    keeps: bool = False

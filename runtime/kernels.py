@@ -57,13 +57,14 @@ class Kernels:
     """
 
     def __init__(
-        self, model: Model, dtype: str = "float64", update: Update | None = None, threads: int = 1, batch: int = 1
-    ) -> None:
+        self, model: Model, dtype: str = "float64", update: Update | None = None, threads: int = 1, batch: int = 1,
+        keeps: bool = False,
+    ) -> None:  # fmt: skip
         if dtype not in DTYPES:
             raise SpecError(f"dtype = {dtype!r}; choose one of {', '.join(DTYPES)}")
         prepare_driver(dtype)
         self.model, self.dtype, self.update, self.threads = model, dtype, update, threads
-        self.in_parts = update is not None and batch >= LARGE_BATCH
+        self.in_parts, self.keeps = update is not None and batch >= LARGE_BATCH, keeps
         self._modules: dict[Variant, tuple[Path, Machine, str]] = {}
 
     @property
@@ -82,7 +83,7 @@ class Kernels:
 
     def _module(self, variant: Variant) -> tuple[Path, Machine, str]:
         if variant not in self._modules:
-            request = Request(variant, self.update, self.dtype, in_parts=self.in_parts)
+            request = Request(variant, self.update, self.dtype, in_parts=self.in_parts, keeps=self.keeps)
             key = key_of(self.model, request)
             kept = None if key is None else recalled(key, self._is_known)
             source = self._generated(request, key) if kept is None else kept

@@ -358,7 +358,7 @@ class Trainer:
         assert training is not None
         if not training.forgets:
             return training
-        kernels = Kernels(self.model, self.dtype, self.kernels.update)
+        kernels = Kernels(self.model, self.dtype, self.kernels.update, keeps=True)
         return training.copied_to(kernels.machine(self._variant))
 
     def _steps(self, given: dict[str, Array], plan: Plan, first: int, steps: int, kept: Array | None) -> Array:

@@ -62,8 +62,8 @@ class Training:
 
     @property
     def forgets(self):
-        """Whether of what is computed of a batch only that of the last blocks is there in the end."""
-        return "in_parts" in self.machine.kernels["work"]["train"]
+        """Whether of what is computed of a batch not all is there in the end: it was written over."""
+        return not {"in_parts", "in_place"}.isdisjoint(self.machine.kernels["work"]["train"])
 
     def touch(self):
         """Have the memory of the states now, which zeros take only when they are written: not in the first step."""

@@ -66,7 +66,7 @@ def test_of_a_batch_only_blocks_are_kept(alone: Trainer) -> None:
     assert training is not None
     rows = training.machine.rows("train", BATCH)
     assert rows < BATCH / 3
-    for array in (training.batch_arrays[name] for name in ("z1", "x1", "dz1", "l")):
+    for array in (training.batch_arrays[name] for name in ("x1", "dz1", "l")):
         row = array[:1].nbytes
         assert rows * row + GAP <= array.nbytes < (rows + 1) * row + GAP
     assert len(training.batch_arrays["@parts"]) == -(-BATCH // rows)
