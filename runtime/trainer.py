@@ -353,13 +353,13 @@ class Trainer:
         return next((str(e) for e in self.model.derivation().program.equations if e.name == name), "")
 
     def _keeping(self) -> Training:
-        """The training, or where its kernels forget what they compute of a batch, a copy in others that do not."""
+        """The training; where its kernels write over what they compute of a batch, in others that do not."""
         training = self._training
         assert training is not None
         if not training.forgets:
             return training
         kernels = Kernels(self.model, self.dtype, self.kernels.update, keeps=True)
-        return training.copied_to(kernels.machine(self._variant))
+        return training.in_kernels(kernels.machine(self._variant))
 
     def _steps(self, given: dict[str, Array], plan: Plan, first: int, steps: int, kept: Array | None) -> Array:
         """The steps of a plan from the first to before `steps`, in a few calls of the compiled loop; their losses."""

@@ -79,11 +79,11 @@ class Training:
         """What the last step computed, by name."""
         return self.machine.together("train", self.batch_arrays, self.batch)
 
-    def copied_to(self, machine):
-        """The same training in other kernels of the model, on one thread."""
+    def in_kernels(self, machine):
+        """The same training in other kernels of the model, on one thread: steps of either change the same numbers."""
         made = Training(machine, shaped(machine, self.parameters), self.batch)
-        made.states = {name: array.copy() for name, array in self.states.items()}
-        made.scalars = self.scalars.copy()
+        made.live, made.parameters = self.live, self.parameters
+        made.states, made.scalars = self.states, self.scalars
         return made
 
     def rows(self, count):
