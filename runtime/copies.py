@@ -53,7 +53,7 @@ class Copy:
                 self._file = None
         if self._arrays:
             for own, other in zip(self._arrays, arrays, strict=True):
-                np.copyto(own, other)
+                own[...] = other
         else:
             self._arrays = [array.copy() for array in arrays]
 

@@ -62,10 +62,14 @@ def write_product(module, real, name):
         "dots": dots, "spread_out": spread_out, "clear": clear, "repeat": repeat, "fill": fill, "turn": turn,
         "pack": pack, "pack_left": pack_left(TILE_ROWS), "pack_few": pack_left(SMALL_TILE_ROWS), "pair": tile(2, 2),
         "add_rows": add_rows, "fetch": fetch_tile(TILE_ROWS, 2),
-        **{f"dots_{columns}": dots_tile(rows, columns) for columns, rows in DOTS.items()},
     }  # fmt: skip
     kind = partial(Vectors, real=real)
     inner = {name: written(module, name, emit, kind, inside=True) for name, emit in functions.items()}
+    tiles = {
+        columns: written(module, f"dots_{columns}", dots_tile(rows, columns), kind, inside=True)
+        for columns, rows in DOTS.items()
+    }
+    inner["few_columns"] = written(module, "few_columns", few_columns(tiles), kind, inside=True)
 
     def product(code, left_turned, right_turned, rows, columns, depth, left, left_stride, right, right_stride, out,
                 out_stride, start, a, b, c):  # fmt: skip
@@ -78,6 +82,28 @@ def write_product(module, real, name):
         of.write()
 
     written(module, name, product, kind)
+
+
+def few_columns(tiles):
+    """A product of fewer columns than fill a vector, or a few more, by tiles of dot products of so many columns.
+
+    The last tiles overlap the ones before. Apart from the rest, it takes no registers from products of other kinds.
+    """
+
+    def emit(code, rows, columns, depth, left, left_row, right, right_row, out, out_row, start, zeros):
+        by = code.choose(columns % 3 == 0, 3, code.choose((columns == 2) | (columns == 4), 2, 5))
+        for width, tile_of in tiles.items():
+            with code.when(by == width):
+                for first in code.range(0, rows, DOTS[width]):
+                    for begin in code.range(0, columns, width):
+                        r, c = code.smaller(first, rows - DOTS[width]), code.smaller(begin, columns - width)
+                        tile_of(
+                            code, depth, left + code.size * r * left_row, left_row, right + code.size * c * right_row,
+                            right_row, out + code.size * (r * out_row + c), out_row,
+                            code.choose(start != 0, start + code.size * c, zeros),
+                        )  # fmt: skip
+
+    return emit
 
 
 class _Product(SimpleNamespace):
@@ -103,13 +129,18 @@ class _Product(SimpleNamespace):
         with code.when((columns == 1) & (self.out_stride == 1) & one_line):
             self.one_column()
             code.leave()
-        with code.when(self.right_turned & (self.left_step == 1) & (rows < FEW_ROWS)):
-            self.few_rows()
-            code.leave()
-        few = (columns >= 2) & (4 * columns <= 3 * lanes) | (columns > lanes) & (4 * columns <= 5 * lanes)
-        with code.when(self.right_turned & (self.left_step == 1) & (depth >= 4 * lanes) & few):
-            self.few_columns()
-            code.leave()
+        with code.when(self.right_turned & (self.left_step == 1)):
+            with code.when(rows < FEW_ROWS):
+                self.few_rows()
+                code.leave()
+            with code.when((depth >= 4 * lanes) & (4 * columns <= 5 * lanes)):
+                few = (columns >= 2) & (4 * columns <= 3 * lanes) | (columns > lanes)
+                with code.when(few):
+                    self.inner.few_columns(
+                        rows, columns, depth, self.left, self.left_row, self.right, self.right_stride, self.out,
+                        self.out_stride, self.start, self.same_start,
+                    )  # fmt: skip
+                    code.leave()
         few = (columns > 0) & (2 * columns <= lanes) & (rows >= 2 * lanes) & (self.start == 0)
         with code.when(self.left_turned & ~self.right_turned & few):
             self.turned_about()
@@ -155,20 +186,6 @@ class _Product(SimpleNamespace):
             for r in self.code.range(self.rows):
                 self.inner.dots(self.depth, self.row(r), self.column(c), self.right_stride, self.result(r, c), width,
                                 start)  # fmt: skip
-
-    def few_columns(self):
-        """Fewer than fill a vector, or a few more: the last tiles overlap the ones before."""
-        code, columns = self.code, self.columns
-        by = code.choose(columns % 3 == 0, 3, code.choose((columns == 2) | (columns == 4), 2, 5))
-        for width, height in DOTS.items():
-            with code.when(by == width):
-                for first in code.range(0, self.rows, height):
-                    for begin in code.range(0, columns, width):
-                        r, c = code.smaller(first, self.rows - height), code.smaller(begin, columns - width)
-                        getattr(self.inner, f"dots_{width}")(
-                            self.depth, self.row(r), self.left_row, self.column(c), self.right_stride,
-                            self.result(r, c), self.out_stride, self.start_of(c),
-                        )  # fmt: skip
 
     def rows_of_ones(self):
         code, some = self.code, SUMS_AT_ONCE * self.code.lanes
