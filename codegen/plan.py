@@ -299,7 +299,10 @@ def _within_blocks(phases: Sequence[Phase], program: Program) -> frozenset[str]:
 
 
 def _in_place(rows: Container[str], program: Program) -> dict[str, str]:
-    """What only one equation reads, number by number for what it computes, and the last array that takes the place."""
+    """What may be written over, and the array that will stand there in the end.
+
+    That is what one equation alone reads, and that only where it writes: x[n,i] = tanh(z[n,i]) leaves nothing of z.
+    """
     readers = Counter(name for e in program.equations for name in set(e.reads))
     found: dict[str, str] = {}
     for equation in reversed(program.equations):
